@@ -1,0 +1,1 @@
+"""The analyzer of one processing instance as an agent."""

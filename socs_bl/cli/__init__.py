@@ -1,0 +1,1 @@
+"""The ``socs-bl`` command: one module for each of its subcommands, each with `add_parser`."""

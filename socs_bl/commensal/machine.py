@@ -1,0 +1,240 @@
+"""The commensal machine: both state machines of every subarray and the one pool of instances.
+
+It is assembled from `pool` (ownership), `subscription` (FREE, CONFIGURING, SUBSCRIBED), `recording` (READY, RECORD) and
+`processing` (PROCESS, WAITING, ERROR); here events, timers and failures are led to them.
+
+Invariants (`check`): an instance has one duty and, when it works, one owner and at most one run; the shares of two
+subarrays never meet; a recording has an end in sight and a search a deadline; who processes has a run that is closed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from socs_bl.commensal.model import (
+    BadMessage,
+    Duty,
+    FreeSub,
+    LegacyReturn,
+    MetadataRead,
+    ReadMetadata,
+    ReadStatus,
+    RecProc,
+    Requested,
+    ResultRead,
+    Severity,
+    StartProcessing,
+    StatusRead,
+    Subarray,
+    TelescopeEvent,
+)
+from socs_bl.commensal.processing import Processing
+from socs_bl.commensal.recording import ENDED, RECORD, STARTED
+from socs_bl.commensal.subscription import CONFIRM, SUBSCRIBE
+from socs_bl.core.effect import Answer, Effect
+from socs_bl.core.event import Event, Restarted
+
+
+class CommensalMachine(Processing):
+    """Decides for all subarrays. Its configuration comes with ``Restarted.world["config"]``."""
+
+    def handle(self, event: Event) -> None:
+        """Lead an event to the subarray, run or instance it is about."""
+        match event:
+            case TelescopeEvent():
+                self._telescope(event)
+            case MetadataRead():
+                self._metadata(event)
+            case StatusRead():
+                self._status(event)
+            case ResultRead():
+                self.put("ledger", msgspec.structs.replace(self.ledger(), results_cursor=event.cursor))
+                self.on_result(event)
+            case LegacyReturn():
+                self._legacy(event)
+            case Requested():
+                self._request(event)
+            case BadMessage():
+                ledger = self.ledger()
+                self.put("ledger", msgspec.structs.replace(ledger, bad_messages=ledger.bad_messages + 1))
+
+    def _telescope(self, event: TelescopeEvent) -> None:
+        array = self.array(event.array)
+        if array is None:
+            text = f"{event.word} for {event.array}, which is not configured here; add it to `arrays` if it should be"
+            self.notify(Severity.WARNING, "unknown-array", text, event.array)
+            self.issue(Answer(refusal=text))
+            return
+        array = self.change(array.name, last_event=event.word)
+        match event.word:
+            case "configure":
+                self.on_configure(array)
+            case "conf_complete":
+                self.on_conf_complete(array)
+            case "tracking":
+                self.on_tracking(array)
+            case "not-tracking":
+                self.on_not_tracking(array)
+            case "rec-timeout":
+                self.on_record_timeout(array)
+            case "deconfigure":
+                self._deconfigure(array)
+
+    def _deconfigure(self, array: Subarray) -> None:
+        """Give the subarray up. A recording is closed and still searched; its data stay."""
+        array = self.change(array.name, tracking=False)
+        self.give_up_preparation(array.name)
+        if array.freesub is FreeSub.CONFIGURING:
+            for effect in self.outstanding_of(ReadMetadata):
+                if effect.array == array.name:
+                    self.withdraw(effect.id)
+            self.change(array.name, freesub=FreeSub.FREE)
+        elif array.freesub is FreeSub.SUBSCRIBED:
+            self._close_recording(array)
+            array = self.change(array.name)
+            self.release(array)
+
+    def _close_recording(self, array: Subarray) -> None:
+        run = self.run(array.run)
+        if array.recproc is not RecProc.RECORD or run is None:
+            return
+        if not array.stopping:
+            self._stop_early(array)
+        self.cancel(f"halt/{array.name}")
+        for effect in self.outstanding_of(ReadStatus):
+            if effect.array == array.name:
+                self.withdraw(effect.id)
+        ended = self.run(run.id)
+        assert ended is not None
+        # Nobody waits for the status hashes of a subarray that is given up.
+        self.note_directories(dict.fromkeys(self.pending(ended)))
+        self.close_run(ended)
+
+    def _metadata(self, event: MetadataRead) -> None:
+        array = self.array(event.array)
+        asked = (event.array, event.purpose)
+        if asked not in {(wait.array, wait.purpose) for wait in self.outstanding_of(ReadMetadata)}:
+            return  # nobody waits for it any more
+        if array is not None and event.purpose == SUBSCRIBE:
+            self.on_subscribe_metadata(array, event)
+        elif array is not None and event.purpose == RECORD:
+            self.on_record_metadata(array, event)
+
+    def _status(self, event: StatusRead) -> None:
+        array = self.array(event.array)
+        asked = (event.array, event.purpose, event.run)
+        waited = {(wait.array, wait.purpose, wait.run) for wait in self.outstanding_of(ReadStatus)}
+        if array is None or asked not in waited:
+            return
+        match event.purpose:
+            case "confirm":
+                if array.freesub is FreeSub.SUBSCRIBED and array.announced:
+                    self.on_confirm_status(array, event)
+            case "record":
+                self.on_record_status(array, event)
+            case "started":
+                self.on_started_status(array, event)
+            case "ended":
+                self.on_ended_status(array, event)
+
+    def _legacy(self, event: LegacyReturn) -> None:
+        """A return without a run belongs to the run its instance is working for."""
+        instance = self.instance(event.instance)
+        if instance is not None and instance.duty is Duty.PROCESSING:
+            self.on_legacy_return(instance, event)
+
+    def _request(self, event: Requested) -> None:
+        """Do what an operator wants, or say why not."""
+        refusal = self._refusal(event)
+        self.issue(Answer(refusal=refusal))
+        array, instance = self.array(event.name), self.instance(event.name)
+        if refusal:
+            return
+        if event.what == "reset_array" and array is not None:
+            self.on_reset_array(array)
+        elif event.what == "release_instance" and instance is not None:
+            self.on_release_instance(instance)
+        elif event.what == "quarantine_instance":
+            self.quarantine(event.name, event.reason or "by an operator")
+
+    def _refusal(self, event: Requested) -> str:
+        array, instance = self.array(event.name), self.instance(event.name)
+        if event.what == "reset_array":
+            if array is None:
+                return f"there is no subarray {event.name}; there are {', '.join(self.config.arrays)}"
+            if array.recproc not in (RecProc.WAITING, RecProc.ERROR):
+                return f"{array.name} is in {array.recproc.value}; only WAITING and ERROR are reset"
+        elif instance is None:
+            return f"{event.name} is not in the pool; look at hashpipe_instances in the configuration"
+        elif event.what == "release_instance" and instance.duty is not Duty.QUARANTINED:
+            return f"{instance.name} is {instance.duty.value}; only a quarantined instance is released"
+        elif event.what == "quarantine_instance" and instance.duty is not Duty.FREE:
+            return f"{instance.name} is {instance.duty.value} for {instance.owner or instance.reason}; it is not free"
+        return ""
+
+    def fired(self, name: str) -> None:
+        """Lead a timer to what it is for."""
+        kind, _, subject = name.partition("/")
+        if kind == "ask":
+            self.on_ask_timer(subject)
+        elif kind == "legacy":
+            self.on_legacy_timer(subject)
+        elif kind == "process":
+            self.on_process_deadline(subject)
+        else:
+            array = self.array(subject)
+            assert array is not None, name
+            self._array_timer(kind, array)
+
+    def _array_timer(self, kind: str, array: Subarray) -> None:
+        match kind:
+            case "announce":
+                self.on_announce(array)
+                array = self.change(array.name)
+                if array.tracking:
+                    self.prepare_recording(array)
+            case "confirm":
+                self.on_confirm(array)
+            case "target":
+                self.on_target_timer(array)
+            case "start":
+                self.on_start_check(array)
+            case "record":
+                self.on_dwell_over(array)
+            case "halt":
+                self.on_halt(array)
+
+    def failed(self, effect: Effect, reason: str, unknown: bool) -> None:
+        """What could not be read or asked."""
+        if isinstance(effect, StartProcessing):
+            self.on_processing_refused(effect, reason)
+            return
+        if not isinstance(effect, ReadMetadata | ReadStatus):
+            return
+        array = self.array(effect.array)
+        if array is None:
+            return
+        if isinstance(effect, ReadMetadata) and effect.purpose == SUBSCRIBE:
+            self.on_subscribe_failed(array, reason)
+        elif effect.purpose == RECORD:
+            self.on_record_read_failed(array, reason)
+        elif isinstance(effect, ReadStatus) and effect.purpose == ENDED:
+            run = self.run(effect.run)
+            if run is not None and not run.closed:
+                self.note_directories(dict.fromkeys(effect.instances))
+                self.close_run(run)
+        elif effect.purpose in (STARTED, CONFIRM):
+            text = f"{array.name}: status hashes could not be read ({reason}); whether all work is not known"
+            self.notify(Severity.WARNING, "unchecked", text, array.name)
+
+    def restarted(self, event: Restarted) -> None:
+        """Take over the configuration, and say that messages may have been missed."""
+        first = "settings" not in self.cells
+        config = event.world.get("config")
+        if isinstance(config, dict):
+            self.adopt(config)
+        if first:
+            self.notify(Severity.INFO, "started", ":large_green_circle: coordinator started")
+        else:
+            text = "coordinator restarted; messages sent while it was down are not known to it"
+            self.notify(Severity.WARNING, "restarted", text)

@@ -1,0 +1,296 @@
+"""What the commensal machine remembers, what it is told, and what it asks for."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from socs_bl.commensal.allocation import Share
+from socs_bl.commensal.metadata import BandMetadata, Target
+from socs_bl.core.effect import Delivery, Effect
+from socs_bl.core.event import Event
+from socs_bl.core.machine import Cell
+
+
+class FreeSub(enum.Enum):
+    """Allocation state of a subarray."""
+
+    FREE = "FREE"
+    CONFIGURING = "CONFIGURING"
+    SUBSCRIBED = "SUBSCRIBED"
+
+
+class RecProc(enum.Enum):
+    """Recording state of a subarray."""
+
+    READY = "READY"
+    RECORD = "RECORD"
+    PROCESS = "PROCESS"
+    WAITING = "WAITING"
+    ERROR = "ERROR"
+
+
+class Duty(enum.Enum):
+    """What an instance is doing. It has exactly one owner (a subarray) in all but the first and the last."""
+
+    FREE = "free"
+    READY = "ready"
+    RECORDING = "recording"
+    PROCESSING = "processing"
+    QUARANTINED = "quarantined"
+
+
+class Severity(enum.Enum):
+    """How much a notification matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+# -- state ----------------------------------------------------------------------------------------------------------
+
+
+class Settings(Cell, frozen=True):
+    """The configuration the machine works by, as plain data, so that a journal replays by itself."""
+
+    config: Mapping[str, Any]
+
+
+class Instance(Cell, frozen=True):
+    """One instance: its duty, the subarray that owns it, the run it works for, why it is out of use."""
+
+    name: str
+    duty: Duty = Duty.FREE
+    owner: str = ""
+    run: str = ""
+    reason: str = ""
+
+
+class Preparation(Cell, frozen=True):
+    """A recording that is being prepared: how often a target was looked for, what is known, what is awaited."""
+
+    array: str
+    tries: int = 1
+    schedule_block: str = ""
+    target: Target | None = None
+    proposal: str = ""
+
+
+class Subarray(Cell, frozen=True):
+    """One subarray.
+
+    Attributes
+    ----------
+    name : str
+    freesub, recproc : FreeSub, RecProc
+    since : float
+        Unix time of the last change of either, seconds.
+    shares : tuple of Share
+        Its instances and their streams, in order.
+    band : BandMetadata or None
+    announced : bool
+        Whether the groups have been told what to receive.
+    unconfirmed : int
+        How often instances were told again.
+    tracking : bool
+        Whether the telescope is on source, as far as we have been told.
+    run : str
+        Id of the current run (its OBSID), empty outside RECORD and PROCESS.
+    stopping : bool
+        An early stop is under way.
+    requested : int
+        Instances asked for at the last allocation.
+    last_started : float
+        Unix time of the last PKTSTART, seconds.
+    last_event : str
+    """
+
+    name: str
+    freesub: FreeSub = FreeSub.FREE
+    recproc: RecProc = RecProc.READY
+    since: float = 0.0
+    shares: tuple[Share, ...] = ()
+    band: BandMetadata | None = None
+    announced: bool = False
+    unconfirmed: int = 0
+    tracking: bool = False
+    run: str = ""
+    stopping: bool = False
+    requested: int = 0
+    last_started: float = 0.0
+    last_event: str = ""
+
+
+class Run(Cell, frozen=True):
+    """One recording and its search.
+
+    Attributes
+    ----------
+    id : str
+        OBSID: ``<telescope>:<array>:<PKTSTART time>``.
+    array : str
+    instances : tuple of str
+        Who recorded.
+    started, ended : float
+        Unix time of PKTSTART and of the (planned, then true) end, seconds.
+    pktstart : int
+    datadirs : mapping of str to str
+        Instance to directory.
+    band : str
+    antennas : int
+    target : Target
+    codes : mapping of str to tuple of (int, int)
+        Result codes by instance.
+    hits : int
+    heard : mapping of str to tuple of (int, int)
+        Codes of returns without a run, until the result itself has had time to come.
+    tries : mapping of str to int
+        How often an analyzer was asked.
+    primary : bool
+        Recorded in primary time: not searched, kept for people.
+    closed : bool
+        The recording has ended.
+    """
+
+    id: str
+    array: str
+    instances: tuple[str, ...]
+    started: float
+    ended: float
+    pktstart: int
+    datadirs: Mapping[str, str]
+    band: str
+    antennas: int
+    target: Target
+    codes: Mapping[str, tuple[int, int]] = {}
+    heard: Mapping[str, tuple[int, int]] = {}
+    hits: int = 0
+    tries: Mapping[str, int] = {}
+    primary: bool = False
+    closed: bool = False
+
+
+class Ledger(Cell, frozen=True):
+    """Counters and cursors of the whole system: last result read, completed runs, bad messages."""
+
+    results_cursor: str = "0-0"
+    completed: int = 0
+    bad_messages: int = 0
+
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+class TelescopeEvent(Event, frozen=True):
+    """A message on ``alerts`` or ``rec_result``: its word and the subarray."""
+
+    word: str
+    array: str
+
+
+class BadMessage(Event, frozen=True):
+    """A message that could not be read; `reason` says why."""
+
+    channel: str
+    reason: str
+
+
+class MetadataRead(Event, frozen=True):
+    """CAM's keys of a subarray; `purpose` is ``subscribe`` or ``record``."""
+
+    array: str
+    purpose: str
+    prefix: str
+    values: Mapping[str, str]
+
+
+class StatusRead(Event, frozen=True):
+    """Status hashes of instances, None for a missing one; `purpose` says what they were read for."""
+
+    array: str
+    purpose: str
+    run: str
+    statuses: Mapping[str, Mapping[str, str] | None]
+
+
+class ResultRead(Event, frozen=True):
+    """A result in the stream ``socs_bl:results``; `cursor` is its place."""
+
+    cursor: str
+    instance: str
+    run: str
+    code: int
+    code2: int = -1
+    hits: int = 0
+    reason: str = ""
+
+
+class LegacyReturn(Event, frozen=True):
+    """``RETURN:<instance>:<code1>:<code2>`` on ``proc_result``; it carries no run."""
+
+    instance: str
+    code: int
+    code2: int
+
+
+class Requested(Event, frozen=True):
+    """An operator's wish: ``release_instance``, ``reset_array`` or ``quarantine_instance``."""
+
+    what: str
+    name: str
+    reason: str = ""
+
+
+# -- effects --------------------------------------------------------------------------------------------------------
+
+
+class ReadMetadata(Effect, frozen=True):
+    """Read CAM's keys of a subarray."""
+
+    array: str
+    purpose: str
+
+
+class ReadStatus(Effect, frozen=True):
+    """Read the status hashes of instances."""
+
+    array: str
+    purpose: str
+    run: str
+    instances: tuple[str, ...]
+
+
+class StartProcessing(Effect, frozen=True):
+    """Ask an instance's analyzer to search a recording. The analyzer drops a run it already has."""
+
+    delivery: ClassVar[Delivery] = Delivery.KEYED
+
+    instance: str
+    run: str
+    datadir: str
+    duration: float
+    preserve: bool = False
+
+
+class Notify(Effect, frozen=True):
+    """Tell people."""
+
+    severity: Severity
+    code: str
+    text: str
+    array: str = ""
+
+
+EVENTS: tuple[type[Event], ...] = (
+    TelescopeEvent,
+    BadMessage,
+    MetadataRead,
+    StatusRead,
+    ResultRead,
+    LegacyReturn,
+    Requested,
+)
+EFFECTS: tuple[type[Effect], ...] = (ReadMetadata, ReadStatus, StartProcessing, Notify)
+CELLS: tuple[type[Cell], ...] = (Settings, Instance, Preparation, Subarray, Run, Ledger)

@@ -1,0 +1,259 @@
+"""The pool: every instance has one duty and at most one owner, and only these few methods change either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from socs_bl.commensal.config import CommensalConfig
+from socs_bl.commensal.model import (
+    CELLS,
+    EFFECTS,
+    EVENTS,
+    Duty,
+    FreeSub,
+    Instance,
+    Ledger,
+    Notify,
+    RecProc,
+    Run,
+    Settings,
+    Severity,
+    Subarray,
+)
+from socs_bl.commensal.projection import Command, Gateway
+from socs_bl.commensal.wire import COMPLETED_RUNS, FREE_INSTANCES, SLACK, format_slack, format_state
+from socs_bl.core.effect import StoreWrites
+from socs_bl.core.machine import Machine
+from socs_bl.core.names import instance_order
+
+_MARKS = {Severity.INFO: "", Severity.WARNING: ":warning: ", Severity.ERROR: ":x: "}
+
+
+class Pool(Machine):
+    """State access, ownership, notifications and the projection of the original's keys."""
+
+    schema = 1
+    event_types = EVENTS
+    effect_types = EFFECTS
+    cell_types = CELLS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = CommensalConfig(hashpipe_instances=("none0/0",))
+        self.gateway = Gateway(self.config.domain, self.config.numbers)
+        self._arrays_touched: set[str] = set()
+        self._pool_touched = False
+
+    # -- configuration --------------------------------------------------------------------------------------------
+
+    def adopt(self, raw: Mapping[str, Any]) -> None:
+        """Take over a configuration: instances that are new join the pool, free ones that are gone leave it."""
+        self.put("settings", Settings(config=raw))
+        self.rebuild()
+        known = {cell.name: cell for cell in self.cells.values() if isinstance(cell, Instance)}
+        for name in self.config.hashpipe_instances:
+            if name not in known:
+                self.set_instance(Instance(name=name))
+        for name, cell in known.items():
+            if name not in self.config.hashpipe_instances and cell.duty in (Duty.FREE, Duty.QUARANTINED):
+                self.drop(f"instance/{name}")
+                self._pool_touched = True
+        for name in self.config.arrays:
+            if f"array/{name}" not in self.cells:
+                self.set_array(Subarray(name=name, since=self.now.wall))
+
+    def rebuild(self) -> None:
+        """Read the configuration from its cell."""
+        settings = self.get("settings", Settings)
+        if settings is not None:
+            self.config = CommensalConfig.model_validate(settings.config)
+            self.gateway = Gateway(self.config.domain, self.config.numbers)
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def array(self, name: str) -> Subarray | None:
+        """A subarray we handle."""
+        return self.get(f"array/{name}", Subarray)
+
+    def instance(self, name: str) -> Instance | None:
+        """An instance of the pool."""
+        return self.get(f"instance/{name}", Instance)
+
+    def run(self, identity: str) -> Run | None:
+        """A run that has not been completed."""
+        return self.get(f"run/{identity}", Run)
+
+    def ledger(self) -> Ledger:
+        """The counters of the whole system."""
+        return self.get("ledger", Ledger) or Ledger()
+
+    def instances(self) -> Iterable[Instance]:
+        """All instances, in no order."""
+        return (cell for cell in self.cells.values() if isinstance(cell, Instance))
+
+    def free(self) -> tuple[str, ...]:
+        """Free instances in the order in which they are taken."""
+        return tuple(sorted((cell.name for cell in self.instances() if cell.duty is Duty.FREE), key=instance_order))
+
+    def members(self, array: Subarray, *duties: Duty) -> tuple[str, ...]:
+        """Instances of a subarray, in order; with `duties`, only those."""
+        names = []
+        for share in array.shares:
+            cell = self.instance(share.instance)
+            if cell is not None and (not duties or cell.duty in duties):
+                names.append(cell.name)
+        return tuple(names)
+
+    def pending(self, run: Run) -> tuple[str, ...]:
+        """Instances that still work for a run."""
+        cells = (self.instance(name) for name in run.instances)
+        return tuple(cell.name for cell in cells if cell is not None and cell.run == run.id)
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def set_instance(self, cell: Instance) -> None:
+        """Write an instance; its owner's projection follows."""
+        before = self.instance(cell.name)
+        self.put(f"instance/{cell.name}", cell)
+        if before is None or (before.duty is Duty.FREE) != (cell.duty is Duty.FREE):
+            self._pool_touched = True
+        self._arrays_touched.update(name for name in (cell.owner, before.owner if before else "") if name)
+
+    def assign(self, name: str, duty: Duty, owner: str = "", run: str = "", reason: str = "") -> None:
+        """Change what an instance does, and for whom. One that has left the configuration goes when it is free."""
+        if duty is Duty.FREE and name not in self.config.hashpipe_instances:
+            self.drop(f"instance/{name}")
+            self._pool_touched = True
+            return
+        self.set_instance(Instance(name=name, duty=duty, owner=owner, run=run, reason=reason))
+
+    def set_array(self, cell: Subarray) -> None:
+        """Write a subarray, with the time of the change when a state of it has changed."""
+        before = self.array(cell.name)
+        if before is not None and (before.freesub, before.recproc) != (cell.freesub, cell.recproc):
+            cell = msgspec.structs.replace(cell, since=self.now.wall)
+        self.put(f"array/{cell.name}", cell)
+        self._arrays_touched.add(cell.name)
+
+    def change(self, name: str, **changes: Any) -> Subarray:
+        """Write some fields of a subarray and return it."""
+        before = self.array(name)
+        assert before is not None, name
+        self.set_array(msgspec.structs.replace(before, **changes))
+        after = self.array(name)
+        assert after is not None, name
+        return after
+
+    def set_run(self, cell: Run) -> None:
+        """Write a run."""
+        self.put(f"run/{cell.id}", cell)
+
+    def write(self, commands: Iterable[Command]) -> None:
+        """Let Redis commands ride in the commit, in order."""
+        kept = tuple(commands)
+        if kept:
+            self.issue(StoreWrites(commands=kept))
+
+    def notify(self, severity: Severity, code: str, text: str, array: str = "") -> None:
+        """Tell people, on our feed and where the Slack proxy listens."""
+        self.issue(Notify(severity=severity, code=code, text=text, array=array), lane="notify")
+        message = format_slack(self.config.slack_channel, "coordinator", _MARKS[severity] + text, self.now.wall)
+        self.write([("PUBLISH", SLACK, message)])
+
+    def quarantine(self, name: str, reason: str) -> None:
+        """Put an instance out of use: it leaves its subarray, which goes on without it; its data stay."""
+        cell = self.instance(name)
+        if cell is None or cell.duty is Duty.QUARANTINED:
+            return
+        owner = self.array(cell.owner)
+        if owner is not None and any(share.instance == name for share in owner.shares):
+            self.change(owner.name, shares=tuple(share for share in owner.shares if share.instance != name))
+            # It must not hear its group any more: what it records nobody would search, and it may come to another array.
+            self.write(self.gateway.rest(name) + self.gateway.leave(owner.name, [name]))
+        self.assign(name, Duty.QUARANTINED, reason=reason)
+        self._arrays_touched.update([cell.owner] if cell.owner else [])
+        text = f"{name} quarantined: {reason}; release_instance puts it back"
+        self.notify(Severity.WARNING, "quarantined", text, cell.owner)
+
+    # -- projection -----------------------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        """Write the original's keys for whatever has changed; they follow the state, never the other way round."""
+        commands: list[Command] = []
+        if self._pool_touched:
+            commands.append(("SET", FREE_INSTANCES, _list(self.free())))
+        for name in sorted(self._arrays_touched):
+            cell = self.array(name)
+            if cell is not None:
+                commands.append(("SET", f"{name}:freesub_state", cell.freesub.value))
+                commands.append(("SET", f"{name}:state", self._state(cell)))
+        self._pool_touched = False
+        self._arrays_touched.clear()
+        self.write(commands)
+
+    def _state(self, cell: Subarray) -> str:
+        run = self.run(cell.run)
+        return format_state(
+            cell.recproc.value,
+            self.members(cell),
+            self.members(cell, Duty.READY),
+            self.members(cell, Duty.RECORDING),
+            [name for name in run.instances if name not in run.codes]
+            if run and cell.recproc is RecProc.PROCESS
+            else [],
+            self.now.wall,
+        )
+
+    def completed(self) -> Command:
+        """Count a completed run, where the original counts it."""
+        ledger = self.ledger()
+        self.put("ledger", msgspec.structs.replace(ledger, completed=ledger.completed + 1))
+        return ("SET", COMPLETED_RUNS, str(ledger.completed + 1))
+
+    # -- invariants -----------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """One duty and one owner an instance; shares, runs and timers agree with them."""
+        shared: dict[str, str] = {}
+        for cell in self.cells.values():
+            if isinstance(cell, Subarray):
+                self._check_array(cell, shared)
+        for instance in self.instances():
+            owned = instance.duty in (Duty.READY, Duty.RECORDING, Duty.PROCESSING)
+            assert owned == bool(instance.owner), f"{instance.name} is {instance.duty.value} of {instance.owner!r}"
+            assert (instance.duty in (Duty.RECORDING, Duty.PROCESSING)) == bool(instance.run), instance
+            if instance.run:
+                run = self.run(instance.run)
+                assert run is not None and instance.name in run.instances, f"{instance.name}: {instance.run} is gone"
+                assert run.closed == (instance.duty is Duty.PROCESSING), instance
+            if instance.duty is Duty.RECORDING:
+                owner = self.array(instance.owner)
+                assert owner is not None and owner.run == instance.run, f"{instance.name} records what nobody will end"
+            if instance.duty is Duty.READY:
+                assert instance.name in shared, f"{instance.name} is ready in no subarray"
+
+    def _check_array(self, cell: Subarray, shared: dict[str, str]) -> None:
+        assert (cell.freesub is FreeSub.SUBSCRIBED) or not cell.shares, (
+            f"{cell.name} holds instances while {cell.freesub}"
+        )
+        for share in cell.shares:
+            assert share.instance not in shared, f"{share.instance} in {cell.name} and {shared[share.instance]}"
+            shared[share.instance] = cell.name
+            member = self.instance(share.instance)
+            assert member is not None and member.owner == cell.name, f"{share.instance} is not of {cell.name}: {member}"
+        run = self.run(cell.run)
+        assert (cell.recproc in (RecProc.RECORD, RecProc.PROCESS)) == (run is not None), (
+            f"{cell.name}: {cell.recproc} {run}"
+        )
+        if cell.recproc is RecProc.RECORD:
+            waits = {f"record/{cell.name}", f"halt/{cell.name}"} & self.timers.keys()
+            assert waits or cell.stopping, f"{cell.name} records without an end"
+        if run is not None and run.closed:
+            assert f"process/{run.id}" in self.timers, f"{run.id} is processed without a deadline"
+
+
+def _list(names: Iterable[str]) -> str:
+    return msgspec.json.encode(list(names)).decode()

@@ -1,0 +1,210 @@
+"""PROCESS, WAITING and ERROR: recordings are searched, results collected, and the subarray is made ready again.
+
+Source: commensal-automator, PROCESS and RETURN handling. Unlike there, a result belongs to a run, every run has a
+deadline, and a node that fails is quarantined while the rest goes on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+from socs_bl.commensal.model import (
+    Duty,
+    Instance,
+    LegacyReturn,
+    RecProc,
+    ResultRead,
+    Run,
+    Severity,
+    StartProcessing,
+    StatusRead,
+    Subarray,
+)
+from socs_bl.commensal.projection import records_expire, records_settled
+from socs_bl.commensal.recording import Recording
+
+WORST_GOOD_CODE = 1
+
+
+class Processing(Recording):
+    """The processing half of every subarray."""
+
+    def on_ended_status(self, array: Subarray | None, event: StatusRead) -> None:
+        """The recording has ended: note the directories, then search."""
+        run = self.run(event.run)
+        if run is None or run.closed:
+            return
+        self.note_directories(event.statuses)
+        self.close_run(run)
+
+    def note_directories(self, statuses: Mapping[str, Mapping[str, str] | None]) -> None:
+        """Note where each instance says it has recorded."""
+        self.write(
+            [
+                ("SET", f"{name}:last-datadir", (status or {}).get("DATADIR", "unknown") or "unknown")
+                for name, status in statuses.items()
+            ]
+        )
+
+    def close_run(self, run: Run) -> None:
+        """From recording to processing."""
+        array = self.array(run.array)
+        text = f":black_square_for_stop: {run.array}: recording {run.id} ended after {run.ended - run.started:.0f} s"
+        self.notify(Severity.INFO, "ended", text, run.array)
+        if run.primary:
+            self._wait(run)
+            return
+        current = array is not None and array.run == run.id
+        run = msgspec.structs.replace(run, closed=True, tries=dict.fromkeys(self.pending(run), 1))
+        self.set_run(run)
+        for name in self.pending(run):
+            self.assign(name, Duty.PROCESSING, owner=run.array, run=run.id)
+            self._ask(run, name)
+        self.arm(f"process/{run.id}", self.config.processing_deadline)
+        if current:
+            self.change(run.array, recproc=RecProc.PROCESS, stopping=False)
+        text = f":gear: {run.array}: {len(self.pending(run))} instances process {run.id}"
+        self.notify(Severity.INFO, "processing", text, run.array)
+        self._finish_if_done(run)
+
+    def _wait(self, run: Run) -> None:
+        for name in self.pending(run):
+            self._hand_back(name, run)
+        self.drop(f"run/{run.id}")
+        self._leave_run(run, RecProc.WAITING)
+        text = f":zap: {run.array}: {run.id} was primary time and is kept; reset_array when people are done"
+        self.notify(Severity.WARNING, "primary", text, run.array)
+
+    def _ask(self, run: Run, name: str) -> None:
+        effect = StartProcessing(
+            instance=name, run=run.id, datadir=run.datadirs[name], duration=max(run.ended - run.started, 0.0)
+        )
+        self.issue(effect, lane=f"analyzer/{name}")
+
+    def on_processing_refused(self, effect: StartProcessing, reason: str) -> None:
+        """An analyzer did not take its run: ask again a little later, or do without it."""
+        run, instance = self.run(effect.run), self.instance(effect.instance)
+        if run is None or instance is None or instance.run != run.id:
+            return
+        tries = run.tries.get(instance.name, 1)
+        if tries >= self.config.processing_tries:
+            if instance.name in run.heard:  # a legacy analyzer, which cannot be asked again
+                self._accept_return(run, instance.name)
+                return
+            self._stop_asking(instance.name)
+            self.quarantine(instance.name, f"its analyzer did not take {run.id}: {reason}")
+            self._finish_if_done(run)
+            return
+        self.set_run(msgspec.structs.replace(run, tries={**run.tries, instance.name: tries + 1}))
+        self.arm(f"ask/{instance.name}", self.config.processing_pause)
+
+    def on_ask_timer(self, name: str) -> None:
+        """Ask an analyzer again."""
+        instance = self.instance(name)
+        run = self.run(instance.run) if instance else None
+        if run is not None and run.closed and name not in run.codes:
+            self._ask(run, name)
+
+    def on_legacy_return(self, instance: Instance, event: LegacyReturn) -> None:
+        """Hits and reason come with the result only; the return stands in for a result that does not come."""
+        run = self.run(instance.run)
+        asked = any(effect.instance == instance.name for effect in self.outstanding_of(StartProcessing))
+        if run is None or asked or f"ask/{instance.name}" in self.timers:
+            return  # an analyzer that has not taken the run has not ended it: this is the return of something else
+        heard = {**run.heard, instance.name: (event.code, event.code2)}
+        self.set_run(msgspec.structs.replace(run, heard=heard))
+        self.arm(f"legacy/{instance.name}", self.config.legacy_pause)
+
+    def on_legacy_timer(self, name: str) -> None:
+        """Nothing but the return has come, and it does not say of which run: an analyzer of ours tells it again."""
+        instance = self.instance(name)
+        run = self.run(instance.run) if instance else None
+        if run is not None and name in run.heard:
+            self._ask(run, name)
+
+    def _accept_return(self, run: Run, name: str) -> None:
+        code, code2 = run.heard[name]
+        cursor = self.ledger().results_cursor
+        self.on_result(ResultRead(cursor=cursor, instance=name, run=run.id, code=code, code2=code2))
+
+    def on_result(self, event: ResultRead) -> None:
+        """A result belongs to its run; one of an unknown run or of another instance changes nothing."""
+        run, instance = self.run(event.run), self.instance(event.instance)
+        if run is None or instance is None or instance.run != run.id or instance.duty is not Duty.PROCESSING:
+            return
+        codes = {**run.codes, instance.name: (event.code, event.code2)}
+        run = msgspec.structs.replace(run, codes=codes, hits=run.hits + event.hits)
+        self.set_run(run)
+        self._stop_asking(instance.name)
+        self.write(records_settled(instance.name, run.datadirs[instance.name]))
+        if 0 <= event.code <= WORST_GOOD_CODE:
+            self._hand_back(instance.name, run)
+        else:
+            reason = f"code {event.code} of {run.id}" + (f": {event.reason}" if event.reason else "")
+            self.quarantine(instance.name, reason)
+        self._finish_if_done(run)
+
+    def _stop_asking(self, name: str) -> None:
+        self.cancel(f"ask/{name}")
+        self.cancel(f"legacy/{name}")
+        for effect in self.outstanding_of(StartProcessing):
+            if effect.instance == name:
+                self.withdraw(effect.id)
+
+    def _hand_back(self, name: str, run: Run) -> None:
+        """To the subarray that holds it, or to the pool when that has been given up meanwhile."""
+        array = self.array(run.array)
+        if array is not None and any(share.instance == name for share in array.shares):
+            self.assign(name, Duty.READY, owner=array.name)
+        else:
+            self.assign(name, Duty.FREE)
+
+    def on_process_deadline(self, identity: str) -> None:
+        """Whoever has not returned by now is quarantined."""
+        run = self.run(identity)
+        if run is None:
+            return
+        for name in self.pending(run):
+            self._stop_asking(name)
+            self.quarantine(name, f"returned nothing for {run.id} within {self.config.processing_deadline:g} s")
+        self._finish_if_done(run)
+
+    def _finish_if_done(self, run: Run) -> None:
+        if self.pending(run):
+            return
+        self.cancel(f"process/{run.id}")
+        self.drop(f"run/{run.id}")
+        self.write(records_expire(run.datadirs.values()))
+        good = [codes for codes in run.codes.values() if 0 <= codes[0] <= WORST_GOOD_CODE]
+        counts = Counter(codes[0] for codes in run.codes.values())
+        missing = len(run.instances) - len(run.codes)
+        text = ", ".join(f"{code}: {count}" for code, count in sorted(counts.items())) or "none"
+        text = f"{run.array}: {run.id} processed, codes {text}" + (f", {missing} missing" if missing else "")
+        if good:
+            self.write([self.completed()])
+            mark = ":white_check_mark:" if set(counts) == {0} and not missing else ":heavy_check_mark:"
+            self.notify(Severity.INFO, "processed", f"{mark} {text}, {run.hits} hits", run.array)
+            self._leave_run(run, RecProc.READY)
+        else:
+            self.notify(Severity.ERROR, "failed", f"{text}; look at the analyzers, then reset_array", run.array)
+            self._leave_run(run, RecProc.ERROR)
+
+    def _leave_run(self, run: Run, state: RecProc) -> None:
+        array = self.array(run.array)
+        if array is not None and array.run == run.id:
+            self.change(array.name, recproc=state, run="", stopping=False)
+
+    # -- ways out -------------------------------------------------------------------------------------------------
+
+    def on_reset_array(self, array: Subarray) -> None:
+        """Out of WAITING and ERROR."""
+        self.change(array.name, recproc=RecProc.READY)
+        self.notify(Severity.INFO, "reset", f"{array.name} was reset from {array.recproc.value}", array.name)
+
+    def on_release_instance(self, instance: Instance) -> None:
+        """Out of quarantine."""
+        self.assign(instance.name, Duty.FREE)
+        self.notify(Severity.INFO, "released", f"{instance.name} was released into the pool")

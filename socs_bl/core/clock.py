@@ -1,0 +1,76 @@
+"""Time: the clock pair every event carries, and the one place that converts between UTC and TAI.
+
+Wall time is Unix UTC seconds; durations come from the monotonic clock only.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+COMPACT_FORMAT = "%Y%m%dT%H%M%SZ"
+
+
+class Instant(msgspec.Struct, frozen=True, array_like=True):
+    """A clock pair read together.
+
+    Attributes
+    ----------
+    wall : float
+        Unix time, UTC, seconds. May step.
+    monotonic : float
+        Monotonic seconds of the process that wrote it. Comparable only within one writer epoch.
+    """
+
+    wall: float = 0.0
+    monotonic: float = 0.0
+
+    def later(self, seconds: float) -> Instant:
+        """The instant `seconds` after this one."""
+        return Instant(self.wall + seconds, self.monotonic + seconds)
+
+
+class Clock(Protocol):
+    """Where shells take their instants from; simulations bring their own."""
+
+    def now(self) -> Instant:
+        """Read both clocks."""
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def now(self) -> Instant:
+        """Read both clocks."""
+        return Instant(time.time(), time.monotonic())
+
+
+def utc(wall: float) -> datetime:
+    """Unix seconds as an aware UTC datetime."""
+    return datetime.fromtimestamp(wall, UTC)
+
+
+def compact_utc(wall: float) -> str:
+    """Unix seconds as ``YYYYmmddTHHMMSSZ`` (cut, not rounded, to the second)."""
+    return utc(wall).strftime(COMPACT_FORMAT)
+
+
+def iso_utc(wall: float) -> str:
+    """Unix seconds as ISO 8601 with milliseconds and ``Z``."""
+    return utc(wall).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix_to_mjd(wall: float) -> tuple[int, float]:
+    """Unix seconds as Modified Julian Day number and seconds of that UTC day."""
+    days, seconds = divmod(wall, 86400.0)
+    return 40587 + int(days), seconds
+
+
+def unix_to_tai_mjd(wall: float) -> float:
+    """Unix seconds as TAI Modified Julian Date, with astropy's leap-second table."""
+    from astropy.time import Time  # a second of import time that most processes never need
+
+    return float(Time(wall, format="unix", scale="utc").tai.mjd)

@@ -1,0 +1,72 @@
+"""Level and noise of one coarse channel, and what "signal-to-noise ratio" means here.
+
+The power is divided by the passband (medians over all times and channels of a sub-band, interpolated), which brings
+noise to 1 per contribution whatever signals are in the coarse channel; then each spectrum's own median over frequency is
+taken off. So neither a filter's roll-off nor a gain step nor a spectrum with fewer antennas is taken for a signal, and a
+strong signal, which crosses many channels but is in few of them at a time, does not shift the level.
+
+Signal-to-noise ratio of a trial line: ``(s - m) / sigma``, where ``s`` is the sum of the flattened power along the
+line, and ``m`` and ``sigma`` are median and 1.4826 x median absolute deviation of the sums at zero drift over the fine
+channels of the same coarse channel. Every line takes one value from each spectrum, so for noise that is white across
+fine channels all drift rates have the noise of zero drift. The median and MAD ignore the channels that signals occupy.
+For lines that cross ``w`` channels per spectrum the flattened power is summed over ``w`` channels first, and ``m`` and
+``sigma`` are those of the summed values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from socs_bl.search.incoherent import Beam
+
+SUB_BANDS = 16
+MIN_SUB_BAND = 64
+MAD_TO_SIGMA = 1.4826
+
+
+@dataclass
+class FlatBeam:
+    """A coarse channel with level zero and flat noise.
+
+    Attributes
+    ----------
+    power : numpy.ndarray
+        float32 (spectra, fine channels), noise level 0.
+    gap_leakage : float
+        As in `Beam`.
+    """
+
+    power: npt.NDArray[np.float32]
+    gap_leakage: float
+
+
+def flatten(beam: Beam) -> FlatBeam:
+    """Divide by the passband and take off each spectrum's level; spectra without any contribution become zero."""
+    spectra, fine = beam.power.shape
+    seen = beam.contributions > 0
+    if not seen.any():
+        return FlatBeam(np.zeros((spectra, fine), np.float32), beam.gap_leakage)
+    width = max(MIN_SUB_BAND, -(-fine // SUB_BANDS))
+    starts = np.arange(0, fine - width + 1, width)
+    levels = np.array([np.median(beam.power[seen, start : start + width]) for start in starts])
+    # A sub-band without any power holds no signal either; any positive level keeps it at zero.
+    levels[levels <= 0] = max(levels.max(), 1.0)
+    levels /= np.median(beam.contributions[seen])
+    passband = np.interp(np.arange(fine), starts + (width - 1) / 2, levels).astype(np.float32)
+    flat = beam.power / passband
+    level = np.median(flat, axis=1)
+    flat -= level[:, None]
+    flat[~seen] = 0
+    return FlatBeam(flat, beam.gap_leakage)
+
+
+def noise(flat: FlatBeam, width: int) -> tuple[float, float]:
+    """Median and sigma of the zero-drift sums over `width` neighbouring channels; sigma 0 when there is no noise."""
+    line = flat.power.sum(axis=0, dtype=np.float64)
+    if width > 1:
+        line = np.convolve(line, np.ones(width), mode="valid")
+    median = float(np.median(line))
+    return median, MAD_TO_SIGMA * float(np.median(np.abs(line - median)))

@@ -1,0 +1,154 @@
+"""The coordinator agent: what every agent promises, hearing, restarting, and one coordinator at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ocs
+import pytest
+import pytest_twisted
+import redis
+import yaml
+
+from socs_bl.agentkit import SiteAgent
+from socs_bl.agents.coordinator.agent import CommensalCoordinator, add_agent_args
+from tests.harness.agent_case import (
+    AgentCase,
+    arguments,
+    begun,
+    end,
+    ended,
+    make_site_agent,
+    run_operation,
+    stored,
+    until,
+)
+
+CONFIG = {"arrays": ["array_1", "array_2"], "hashpipe_instances": ["blpn64/0", "blpn64/1"], "dwell": 20}
+
+
+def make(site_agent: SiteAgent, directory: Path, redis_url: str) -> CommensalCoordinator:
+    """A coordinator of two instances."""
+    config = directory / "commensal.yaml"
+    config.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+    return CommensalCoordinator(
+        site_agent, arguments(add_agent_args(), "--redis-url", redis_url, "--config", str(config))
+    )
+
+
+@pytest.mark.live
+class TestCoordinator(AgentCase):
+    """What every agent promises."""
+
+    @pytest.fixture(autouse=True)
+    def _redis(self, fresh_redis: str) -> None:
+        self.redis_url = fresh_redis
+
+    def make_agent(self, site_agent: SiteAgent, tmp_path: Path) -> CommensalCoordinator:
+        return make(site_agent, tmp_path, self.redis_url)
+
+    def parameters(self, name: str) -> dict[str, object] | None:
+        return {
+            "send_event": {"array": "array_1", "event": "configure"},
+            "reset_array": {"array": "array_1"},
+            "release_instance": {"instance": "blpn64/0"},
+            "quarantine_instance": {"instance": "blpn64/0"},
+        }.get(name, {})
+
+    def state(self, agent: Any) -> object:
+        return stored(self.redis_url, "socs_bl:commensal")
+
+
+@pytest.fixture
+def site(tmp_path: Path, fresh_redis: str) -> Iterator[Callable[[], CommensalCoordinator]]:
+    """Makes coordinators on one Redis, ended after the test."""
+    made: list[CommensalCoordinator] = []
+
+    def build() -> CommensalCoordinator:
+        made.append(make(make_site_agent("CommensalCoordinator"), tmp_path, fresh_redis))
+        return made[-1]
+
+    yield build
+    for agent in made:
+        pytest_twisted.blockon(agent.site_agent.end())
+        agent.close()
+
+
+def shown(agent: CommensalCoordinator, array: str = "array_1") -> str:
+    """The allocation state as clients see it."""
+    session = agent.session("coordinate")
+    arrays = session.data.get("arrays", {}) if session else {}
+    return arrays[array]["freesub_state"] if arrays else ""
+
+
+async def coordinate(agent: CommensalCoordinator) -> None:
+    """Start coordinating and wait until it listens."""
+    await begun(agent, "coordinate")
+    await until(lambda: bool(shown(agent)) and agent.listening, "the coordinator listens")
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_it_hears_cam_and_survives_nonsense(site: Any, fresh_redis: str) -> None:
+    """A published event changes the state; messages that cannot be read are counted and cost nothing else."""
+    agent = site()
+    await coordinate(agent)
+    with redis.Redis.from_url(fresh_redis) as client:
+        for payload in (b"", b"\xff\xfe", b"configure", b"RETURN:x", b"configure:../etc:x:y:z", b"a" * 100_000):
+            client.publish("alerts", payload)
+            client.publish("proc_result", payload)
+        client.publish("alerts", "configure:array_1")
+        await until(lambda: shown(agent) == "CONFIGURING", "configure is heard")
+        assert client.get("array_1:freesub_state") == b"CONFIGURING"
+    assert agent.session("coordinate").data["bad_messages"] == 12
+    end(agent, "coordinate")
+    assert (await ended(agent, "coordinate"))["success"]
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_state_survives_a_restart(site: Any) -> None:
+    """What was decided before a stop is the state after the next start, in the same process or in another."""
+    agent = site()
+    await coordinate(agent)
+    session = await run_operation(agent, "send_event", array="array_1", event="configure")
+    assert session["success"] and session["data"]["effects"]
+    await run_operation(agent, "quarantine_instance", instance="blpn64/1", reason="disk")
+    end(agent, "coordinate")
+    await ended(agent, "coordinate")
+    for again in (agent, site()):
+        await coordinate(again)
+        assert shown(again) == "CONFIGURING"
+        assert again.session("coordinate").data["quarantined"] == {"blpn64/1": "disk"}
+        end(again, "coordinate")
+        await ended(again, "coordinate")
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_only_one_coordinates(site: Any) -> None:
+    """When a second coordinator takes the journal over, the first fails and says what to do; the second works on."""
+    first, second = site(), site()
+    await coordinate(first)
+    await coordinate(second)
+    first.start_own("send_event", array="array_1", event="configure")
+    assert not (await ended(first, "send_event"))["success"]
+    session = await ended(first, "coordinate")
+    assert not session["success"] and "stop one, then restart this one" in str(session["messages"])
+    assert shown(second) == "FREE"
+    session = await run_operation(second, "send_event", array="array_1", event="configure")
+    assert session["success"]
+    await until(lambda: shown(second) == "CONFIGURING", "the second goes on")
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_operations_need_the_process(site: Any) -> None:
+    """Without `coordinate` a request is refused with what to do."""
+    agent = site()
+    session = await run_operation(agent, "reset_array", array="array_1")
+    assert not session["success"] and "start 'coordinate' first" in str(session["messages"])
+    status, text, _ = agent.start_own("send_event", array="array_1", event="explode")
+    assert status == ocs.ERROR and "explode" in text

@@ -1,0 +1,86 @@
+"""The demonstration as a user runs it, one cycle of it: exit status, summary, and products in other people's readers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.harness.live import REPOSITORY
+
+pytestmark = [pytest.mark.live, pytest.mark.network]
+
+PATIENCE = 500.0
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Exit status, summary and output of ``socs-bl demo --cycles 1``."""
+    directory = tmp_path_factory.mktemp("demo")
+    argv = [sys.executable, "-m", "socs_bl.cli.main", "demo", "--cycles", "1", "--run-dir", str(directory / "run")]
+    argv += ["--summary", str(directory / "summary.json")]
+    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE)
+    summary = json.loads((directory / "summary.json").read_text()) if (directory / "summary.json").exists() else {}
+    yield done.returncode, summary, done.stdout + done.stderr
+
+
+@pytest.mark.timeout(PATIENCE + 60)
+def test_every_injected_signal_is_found(demo: tuple[int, dict[str, Any], str]) -> None:
+    """Status 0 only when each signal is found within one fine channel and one drift step; the summary says so."""
+    status, summary, output = demo
+    assert status == 0, output
+    assert summary["ok"] is True and summary["recordings"] == 4 and summary["completed_runs"] == 2
+    wanted = [row for row in summary["rows"] if row["injected_hz"] is not None]
+    assert len(wanted) == len(summary["injected"]) == 8
+    assert all(abs(row["off_by_channels"]) <= 1 and abs(row["off_by_steps"]) <= 1 for row in wanted)
+    assert len({row["instance"] for row in wanted}) == 4
+    assert summary["largest_missing_fraction"] == 0.0
+    assert Path(summary["waterfall"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_others_read_the_recordings(demo: tuple[int, dict[str, Any], str]) -> None:
+    """blimpy and baseband open every GUPPI RAW file and agree on samples that are no constant."""
+    from baseband import guppi
+    from blimpy.guppi import GuppiRaw
+
+    files = sorted(Path(demo[1]["run_dir"]).rglob("*.0000.raw"))
+    assert len(files) == 4
+    for path in files:
+        header, theirs = GuppiRaw(str(path)).read_next_data_block_int8()[0:2]
+        assert header["NANTS"] == 4 and header["OBSNCHAN"] == 4 * 64
+        with guppi.open(str(path), "rb") as file:
+            frame = file.read_frame()
+            assert frame.header["OBSNCHAN"] == 256
+            first = frame[:64]
+        assert np.iscomplexobj(first) and first.std() > 1.0
+        assert np.asarray(theirs).std() > 1.0
+
+
+def test_sotodlib_finds_recordings_and_hits(demo: tuple[int, dict[str, Any], str]) -> None:
+    """A sotodlib Context on the catalogue lists every recording with its files."""
+    from sotodlib.core import Context
+
+    context = Context(str(Path(demo[1]["products"]) / "catalogue" / "context.yaml"))
+    found = context.obsdb.query()
+    assert len(found) == 4
+    for row in found:
+        for entries in context.obsfiledb.get_files(row["obs_id"]).values():
+            for name, *_ in entries:
+                assert Path(name).is_file(), name
+
+
+def test_housekeeping_is_kept(demo: tuple[int, dict[str, Any], str]) -> None:
+    """OCS's aggregator ran beside the agents and wrote their feeds: G3 files with data frames of ours."""
+    import so3g  # noqa: F401 - brings the classes of housekeeping frames
+    from spt3g import core as g3
+
+    files = sorted((Path(demo[1]["run_dir"]) / "housekeeping").rglob("*.g3"))
+    assert files and all(path.stat().st_size for path in files)
+    feeds = {frame["address"] for path in files for frame in g3.G3File(str(path)) if frame.get("hkagg_type") == 2}
+    assert any(str(feed).endswith(".coordinator.feeds.commensal") for feed in feeds), feeds

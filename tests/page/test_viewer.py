@@ -1,0 +1,42 @@
+"""A person with nothing but a browser can look at an agent, and cannot touch it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from socs_bl.services.crossbar_node import CrossbarNode
+from tests.harness.live import Agents
+from tests.harness.page import dom
+
+VIEWER = Path(__file__).with_name("viewer.html")
+
+
+@pytest.mark.page
+@pytest.mark.live
+def test_a_browser_sees_an_agent_and_cannot_start_it(
+    router: CrossbarNode, site_dir: Callable[..., Path], run_agents: Callable[[Path], Agents], tmp_path: Path
+) -> None:
+    """On the viewer's path ``.view`` answers with the agent's operations; ``.ops`` is refused by the router."""
+    argv = ["--run-dir", str(tmp_path / "telescope")]
+    site = site_dir([{"agent-class": "Telescope", "instance-id": "telescope", "arguments": argv}]) / "default.yaml"
+    run_agents(site).start("telescope")
+    calls = [
+        ["observatory.telescope.view", "get_api"],
+        ["observatory.telescope.ops", "start", "configure", {"array": "array_1"}],
+    ]
+    wish = {"url": router.view_url, "realm": router.realm, "calls": json.dumps(calls)}
+    page = dom(f"{VIEWER.as_uri()}#{urllib.parse.urlencode(wish)}", tmp_path / "profile")
+    found = re.search(r'<pre id="said">(.*?)</pre>', page)
+    assert found and found[1], page
+    said: dict[str, Any] = json.loads(html.unescape(found[1]))
+    tasks = {name for name, *_ in said["observatory.telescope.view"]["tasks"]}
+    assert {"configure", "observe"} <= tasks
+    assert said["observatory.telescope.ops"] == "wamp.error.not_authorized"

@@ -1,0 +1,223 @@
+"""The Redis journal keeps the promises of every journal, and those about connections and riding commands."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+import redis
+
+from socs_bl.core.errors import Faulty, Refused, Retry
+from socs_bl.core.journal import Commit, CommitUnknown, Fenced, OutOfSequence
+from socs_bl.services.process import free_port
+from socs_bl.services.redis_journal import RedisJournal, check_command
+from socs_bl.services.redis_server import RedisServer
+from tests.core.journal_suite import JournalSuite
+
+pytestmark = pytest.mark.live
+
+NAME = "socs_bl:journal:test"
+MonitorLines = Callable[[], list[tuple[str, ...]]]
+
+
+@pytest.fixture
+def open_journal(fresh_redis: str) -> Iterator[Callable[[], RedisJournal]]:
+    """Opens journals on the session's Redis."""
+    opened: list[RedisJournal] = []
+
+    def make() -> RedisJournal:
+        opened.append(RedisJournal(fresh_redis, NAME))
+        return opened[-1]
+
+    yield make
+    for journal in opened:
+        journal.close()
+
+
+class TestRedisJournal(JournalSuite):
+    """The suite on a real server."""
+
+    @pytest.fixture
+    def written(self, fresh_redis: str) -> Iterator[MonitorLines]:
+        """Riding commands as the server carried them out: its MONITOR shows what a script calls."""
+        client = redis.Redis.from_url(fresh_redis, decode_responses=True)
+        with client.monitor() as monitor:
+
+            def lines() -> list[tuple[str, ...]]:
+                client.echo("that is all")
+                found = []
+                for line in iter(monitor.next_command, None):
+                    if line["command"] == "ECHO that is all":
+                        return found
+                    # MONITOR escapes what is not ASCII, byte by byte.
+                    text = line["command"].encode().decode("unicode_escape").encode("latin-1").decode()
+                    verb, *words = text.split(" ")
+                    if line["client_type"] == "lua" and verb.upper() in ("SET", "PUBLISH", "LPUSH"):
+                        found.append((verb, *words))
+                raise AssertionError("the monitor ended")
+
+            yield lines
+        client.close()
+
+
+class Cut:
+    """A proxy before Redis that takes one request, waits for the server's answer, and hangs up without giving it."""
+
+    def __init__(self, url: str) -> None:
+        self.server = socket.create_connection((urlparse(url).hostname, urlparse(url).port))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}/0"
+        self.cut = False
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        client, _ = self.listener.accept()
+        with client, self.server, self.listener:
+            while request := client.recv(1 << 20):
+                self.server.sendall(request)
+                answer = self.server.recv(1 << 20)
+                if self.cut:
+                    return
+                client.sendall(answer)
+
+
+def test_a_lost_answer_is_unknown_and_the_commit_stands(
+    open_journal: Callable[[], RedisJournal], fresh_redis: str
+) -> None:
+    """When the answer is lost after the script ran, the writer is told that nobody knows, once, and may reload."""
+    proxy = Cut(fresh_redis)
+    journal = RedisJournal(proxy.url, NAME)
+    epoch = journal.claim("a").epoch
+    proxy.cut = True
+    with pytest.raises(CommitUnknown):
+        journal.commit(Commit(epoch, 1, (b"one",), {"x": b"1"}, (("LPUSH", "list", "once"),)))
+    proxy.thread.join()
+    journal.close()
+    stored = open_journal().load()
+    assert (stored.sequence, dict(stored.fields)) == (1, {"x": b"1"})
+    with redis.Redis.from_url(fresh_redis) as client:
+        assert client.lrange("list", 0, -1) == [b"once"]
+
+
+def test_an_absent_server_is_retry_not_unknown() -> None:
+    """A commit that could not be sent is not called unknown."""
+    journal = RedisJournal(f"redis://127.0.0.1:{free_port()}/0", NAME)
+    with pytest.raises(Retry) as caught:
+        journal.commit(Commit(1, 1, (b"one",), {}))
+    assert not isinstance(caught.value, CommitUnknown)
+    journal.close()
+
+
+def test_a_restarted_server_is_used_again_and_forgot_nothing(tmp_path: Path) -> None:
+    """SIGKILL of the server right after a commit loses nothing, and the same journal object goes on."""
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        journal = RedisJournal(server.url, NAME)
+        epoch = journal.claim("a").epoch
+        journal.commit(Commit(epoch, 1, (b"one",), {"x": b"1"}))
+        server.kill()
+        server.start()
+        journal.commit(Commit(epoch, 2, (b"two",), {"y": b"2"}))
+        assert list(journal.read()) == [(1, b"one"), (2, b"two")]
+        assert dict(journal.load().fields) == {"x": b"1", "y": b"2"}
+        journal.close()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        (("SET", "k", "1"), ("LPUSH", "hash", "x")),
+        (("SET", "k", "1"), ("HSET", "k", "f", "v")),
+        (("DEL", "hash"), ("SADD", "hash", "m"), ("XADD", "hash", "*", "f", "v")),
+        (("SET", "k", "1"), ("ZADD", "z", "much", "m")),
+        (("SET", "k", "1"), ("XADD", "s", "1-1", "f", "v")),
+        (("SET", "k", "1"), ("HSET", "h", "f")),
+        (("SET", "k", "1"), ("EXPIRE", "k", "soon")),
+        (("SET", "k", "1"), ("SET", f"{NAME}:state", "1")),
+    ],
+)
+def test_a_riding_command_that_would_fail_stops_the_whole_commit(
+    open_journal: Callable[[], RedisJournal], fresh_redis: str, writes: tuple[tuple[str, ...], ...]
+) -> None:
+    """A wrong type or malformed command late in a commit leaves no trace of what stands before it."""
+    with redis.Redis.from_url(fresh_redis) as client:
+        client.hset("hash", "f", "v")
+        journal = open_journal()
+        epoch = journal.claim("a").epoch
+        with pytest.raises(Refused):
+            journal.commit(Commit(epoch, 1, (b"one",), {"x": b"1"}, writes))
+        assert client.exists("k") == 0
+        assert client.hgetall("hash") == {b"f": b"v"}
+    stored = journal.load()
+    assert (stored.sequence, dict(stored.fields), list(journal.read())) == (0, {}, [])
+    journal.commit(Commit(epoch, 1, (b"one",), {}))
+
+
+def test_types_within_one_commit_are_followed(open_journal: Callable[[], RedisJournal], fresh_redis: str) -> None:
+    """Commands that are right one after the other pass: a key is removed and made anew as another type."""
+    with redis.Redis.from_url(fresh_redis) as client:
+        client.hset("key", "f", "v")
+        journal = open_journal()
+        epoch = journal.claim("a").epoch
+        trimmed_add = ("xadd", "s", "MAXLEN", "~", "100", "*", "f", "v")
+        writes = (("DEL", "key"), ("LPUSH", "key", "1"), trimmed_add, ("SET", "t", "1", "EX", "9"))
+        journal.commit(Commit(epoch, 1, (b"one",), {}, writes))
+        assert client.lrange("key", 0, -1) == [b"1"]
+        assert client.xlen("s") == 1
+
+
+def test_the_same_epoch_number_twice_is_still_fenced(
+    open_journal: Callable[[], RedisJournal], fresh_redis: str
+) -> None:
+    """After a power cut took an epoch back, the writer of the lost claim cannot write as the new one."""
+    first, second = open_journal(), open_journal()
+    epoch = first.claim("a").epoch
+    with redis.Redis.from_url(fresh_redis) as client:
+        client.hset(f"{NAME}:meta", "epoch", epoch - 1)
+    assert second.claim("b").epoch == epoch
+    with pytest.raises(Fenced):
+        first.commit(Commit(epoch, 1, (b"late",), {}))
+    second.commit(Commit(epoch, 1, (b"one",), {}))
+
+
+def test_a_lost_tail_is_out_of_sequence(open_journal: Callable[[], RedisJournal], fresh_redis: str) -> None:
+    """A writer ahead of what the server kept is told to reload; a stream and state that disagree are called damaged."""
+    journal = open_journal()
+    epoch = journal.claim("a").epoch
+    journal.commit(Commit(epoch, 1, (b"one",), {}))
+    with pytest.raises(OutOfSequence):
+        journal.commit(Commit(epoch, 3, (b"three",), {}))
+    with redis.Redis.from_url(fresh_redis) as client:
+        client.xadd(f"{NAME}:entries", {"e": "foreign"}, id="2-0")
+    with pytest.raises(Faulty, match="stream ends at 2-0"):
+        journal.commit(Commit(epoch, 2, (b"two",), {}))
+
+
+def test_reading_goes_on_over_chunks_and_trims(open_journal: Callable[[], RedisJournal]) -> None:
+    """More entries than one fetch come in order without gaps or repetitions, also after all of them were forgotten."""
+    journal = open_journal()
+    epoch = journal.claim("a").epoch
+    journal.commit(Commit(epoch, 1, tuple(b"%d" % n for n in range(1, 1101)), {}))
+    assert [number for number, _ in journal.read(2, 1099)] == list(range(2, 1100))
+    journal.rebase(1100)
+    assert journal.forget(1100) == 1100
+    journal.commit(Commit(epoch, 1101, (b"next",), {}))
+    assert list(journal.read()) == [(1101, b"next")]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("SET", "k", "v", "NX"), ("LREM", "l", "all", "x"), ("XADD", "s", "MAXLEN", "*", "f", "v"), ("PUBLISH", "c")],
+)
+def test_malformed_commands_are_refused(command: tuple[str, ...]) -> None:
+    """What Redis would refuse, or what is not offered here, is refused before anything is sent."""
+    with pytest.raises(Refused, match="malformed"):
+        check_command(command)
