@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import pytest
 
 from socs_bl.services.crossbar_node import CrossbarNode
 from tests.harness.live import Agents
-from tests.harness.page import dom
+from tests.harness.page import report
 
 VIEWER = Path(__file__).with_name("viewer.html")
 
@@ -33,10 +30,7 @@ def test_a_browser_sees_an_agent_and_cannot_start_it(
         ["observatory.telescope.ops", "start", "configure", {"array": "array_1"}],
     ]
     wish = {"url": router.view_url, "realm": router.realm, "calls": json.dumps(calls)}
-    page = dom(f"{VIEWER.as_uri()}#{urllib.parse.urlencode(wish)}", tmp_path / "profile")
-    found = re.search(r'<pre id="said">(.*?)</pre>', page)
-    assert found and found[1], page
-    said: dict[str, Any] = json.loads(html.unescape(found[1]))
+    said: dict[str, Any] = json.loads(report(VIEWER, wish, tmp_path / "profile"))
     tasks = {name for name, *_ in said["observatory.telescope.view"]["tasks"]}
     assert {"configure", "observe"} <= tasks
     assert said["observatory.telescope.ops"] == "wamp.error.not_authorized"
