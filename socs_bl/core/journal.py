@@ -2,12 +2,13 @@
 
 Every back end keeps, under one name: the entries (sequence to bytes, without gaps), the current state (field to
 bytes), the base (the state at the sequence after which the kept entries begin) and the writer epoch. A commit is all
-or nothing. Back ends: `socs_bl.core.memory_journal` for tests and simulations, `socs_bl.services.redis_journal`.
+or nothing. Back ends: `socs_bl.core.memory_journal` for tests and simulations, `socs_bl.services.redis_journal` where
+another host may take over, `socs_bl.services.sqlite_journal` where the machine is at home on one host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -42,7 +43,8 @@ class Commit(msgspec.Struct, frozen=True):
     changes : mapping of str to bytes or None
         Fields of the state to write; None removes one.
     writes : tuple of tuple of str
-        Redis commands that ride in the commit, in order.
+        Redis commands that ride in the commit, in order. Only a journal on Redis carries them; one in a file refuses a
+        commit that has any.
     """
 
     epoch: int
@@ -95,6 +97,12 @@ class Journal(Protocol):
 
     def forget(self, last: int) -> int:
         """Remove entries up to and including `last`, at most up to the base; return how many."""
+
+    def refill(self, base: Stored, state: Stored, entries: Iterable[tuple[int, bytes]]) -> int:
+        """Replace all it holds by a backup, all or nothing; return the new epoch.
+
+        The epoch rises above those of the backup and of what was there, so that a writer of before is fenced.
+        """
 
     def close(self) -> None:
         """Release connections."""

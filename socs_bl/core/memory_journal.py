@@ -6,7 +6,7 @@ crash drops the journal and keeps the vault.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from socs_bl.core.journal import Commit, CommitUnknown, Fenced, OutOfSequence, Stored, check_writes
 
@@ -103,6 +103,14 @@ class MemoryJournal:
         for number in gone:
             del self.vault.entries[number]
         return len(gone)
+
+    def refill(self, base: Stored, state: Stored, entries: Iterable[tuple[int, bytes]]) -> int:
+        """Replace all it holds; return the new epoch."""
+        kept = dict(entries)
+        vault = self.vault
+        vault.entries, vault.fields, vault.base = kept, dict(state.fields), base
+        vault.sequence, vault.epoch, vault.writer = state.sequence, max(vault.epoch, state.epoch) + 1, "restore"
+        return vault.epoch
 
     def close(self) -> None:
         """Nothing to release."""

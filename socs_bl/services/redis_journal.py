@@ -12,9 +12,10 @@ touch keys that are not declared to the script, so this wants one server, not a 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -23,6 +24,8 @@ from redis.retry import Retry as RedisRetry
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.core.journal import Commit, CommitUnknown, Fenced, OutOfSequence, Stored, check_writes
 from socs_bl.services.redis_server import SOCKET_TIMEOUT
+
+ItemT = TypeVar("ItemT")
 
 READ_CHUNK = 500  # entries fetched at a time
 MAXIMUM_ARGUMENTS = 4000  # of one riding command: Lua unpacks at most about 8,000 values
@@ -120,6 +123,19 @@ return {sequence, now[1] or '0', redis.call('HGETALL', KEYS[3])}
 _FORGET = """
 local last = math.min(tonumber(ARGV[1]), tonumber(redis.call('HGET', KEYS[1], 'base_sequence') or '0'))
 return redis.call('XTRIM', KEYS[2], 'MINID', string.format('%d-0', last + 1))
+"""
+
+# KEYS: meta, state, base, entries, and the three (state, base, entries) that were filled beside them.
+# ARGV: epoch of the backup, sequence, base epoch, base sequence, claim.
+_REFILL = """
+local epoch = math.max(tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0'), tonumber(ARGV[1])) + 1
+for index = 2, 4 do
+  redis.call('DEL', KEYS[index])
+  if redis.call('EXISTS', KEYS[index + 3]) == 1 then redis.call('RENAME', KEYS[index + 3], KEYS[index]) end
+end
+redis.call('HSET', KEYS[1], 'epoch', string.format('%d', epoch), 'claim', ARGV[5], 'writer', 'restore', 'sequence', ARGV[2],
+           'base_epoch', ARGV[3], 'base_sequence', ARGV[4])
+return epoch
 """
 
 
@@ -310,6 +326,30 @@ class RedisJournal:
         with self._reaching("trimmed"):
             return int(self._client.eval(_FORGET, 2, self._meta, self._entries, str(last)))
 
+    def refill(self, base: Stored, state: Stored, entries: Iterable[tuple[int, bytes]]) -> int:
+        """Replace all it holds; return the new epoch. A writer of before is fenced.
+
+        It is filled in beside the journal and put in its place by one script, so that an end in between changes nothing.
+        """
+        beside = [f"{self.name}:refill:{part}" for part in ("state", "base", "entries")]
+        with self._reaching("restored"):
+            self._client.delete(*beside)
+            for key, stored in zip(beside, (state, base), strict=False):
+                for chunk in _chunks(stored.fields.items()):
+                    self._client.hset(key, mapping=dict(chunk))
+            sequence = base.sequence
+            for rows in _chunks(entries):
+                with self._client.pipeline(transaction=False) as pipeline:
+                    for sequence, data in rows:
+                        pipeline.xadd(beside[2], {"e": data}, id=f"{sequence}-0")
+                    pipeline.execute()
+            if sequence == base.sequence > 0:  # nothing was kept, but the stream remembers how far it has come
+                self._client.xadd(beside[2], {"e": b""}, id=f"{sequence}-0")
+                self._client.xtrim(beside[2], maxlen=0, approximate=False)
+            keys = (self._meta, self._state, self._base, self._entries, *beside)
+            numbers = (state.epoch, state.sequence, base.epoch, base.sequence)
+            return int(self._client.eval(_REFILL, len(keys), *keys, *numbers, uuid.uuid4().hex))
+
     def close(self) -> None:
         """Release connections."""
         self._client.close()
@@ -321,6 +361,13 @@ class RedisJournal:
             yield
         except (redis.RedisError, OSError) as error:
             raise Retry(f"journal {self.name} cannot be {what}: Redis does not answer ({error})") from error
+
+
+def _chunks(items: Iterable[ItemT]) -> Iterator[list[ItemT]]:
+    """`READ_CHUNK` items at a time."""
+    rest = iter(items)
+    while chunk := list(itertools.islice(rest, READ_CHUNK)):
+        yield chunk
 
 
 def _commit_words(commit: Commit, claim: str) -> list[str | bytes]:

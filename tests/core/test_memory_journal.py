@@ -8,10 +8,10 @@ import pytest
 
 from socs_bl.core.journal import Commit, CommitUnknown
 from socs_bl.core.memory_journal import MemoryJournal, Vault
-from tests.core.journal_suite import JournalSuite
+from tests.core.journal_suite import RidingSuite
 
 
-class TestMemoryJournal(JournalSuite):
+class TestMemoryJournal(RidingSuite):
     """The suite on a vault."""
 
     @pytest.fixture

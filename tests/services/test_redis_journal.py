@@ -16,7 +16,7 @@ from socs_bl.core.journal import Commit, CommitUnknown, Fenced, OutOfSequence
 from socs_bl.services.process import free_port
 from socs_bl.services.redis_journal import RedisJournal, check_command
 from socs_bl.services.redis_server import RedisServer
-from tests.core.journal_suite import JournalSuite
+from tests.core.journal_suite import RidingSuite, SurvivorSuite
 
 pytestmark = pytest.mark.live
 
@@ -38,8 +38,16 @@ def open_journal(fresh_redis: str) -> Iterator[Callable[[], RedisJournal]]:
         journal.close()
 
 
-class TestRedisJournal(JournalSuite):
+class TestRedisJournal(RidingSuite, SurvivorSuite):
     """The suite on a real server."""
+
+    @pytest.fixture
+    def journal_url(self, fresh_redis: str) -> str:
+        return fresh_redis
+
+    @pytest.fixture
+    def journal_name(self) -> str:
+        return NAME
 
     @pytest.fixture
     def written(self, fresh_redis: str) -> Iterator[MonitorLines]:
