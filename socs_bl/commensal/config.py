@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from socs_bl.core.config import Config
 from socs_bl.core.names import instance_order, parse_instance, parse_subarray
+from socs_bl.core.notifications import NotificationsConfig
+
+
+class SupervisorConfig(Config):
+    """Who starts analyzers and restarts recorders and gateways.
+
+    Attributes
+    ----------
+    kind : str
+        ``ocs``: analyzer and recorder agents; ``circus``: a circusd on every host.
+    endpoint : str
+        Where circusd listens; ``{host}`` is the host's name.
+    analyzer, recorder, gateway : str
+        Names of the watchers; ``{number}`` is the instance's number.
+    deadline : float
+        Time one command to circus may take, waiting for its turn at the host included, seconds.
+    """
+
+    kind: Literal["ocs", "circus"] = "ocs"
+    endpoint: str = Field(default="tcp://{host}:5555", pattern=r"^tcp://[A-Za-z0-9_.{}:-]+:[0-9]{1,5}$")
+    analyzer: str = Field(default="bluse_analyzer_{number}", pattern=r"^[A-Za-z0-9_.{}-]+$")
+    recorder: str = Field(default="bluse_hashpipe_{number}", pattern=r"^[A-Za-z0-9_.{}-]+$")
+    gateway: str = Field(default="bluse_redisgw_{number}", pattern=r"^[A-Za-z0-9_.{}-]+$")
+    deadline: float = Field(default=8.0, gt=0)
+
+
+class CalibrationConfig(Config):
+    """When and how calibration solutions are taken from the telescope state.
+
+    Attributes
+    ----------
+    enabled : bool
+    delay : float
+        Time from the start of a recording to the retrieval, seconds.
+    scripts : tuple of str
+        Observation scripts whose gains count as a phase-up.
+    settle : float
+        Time after the second gain solution at which the phase-up counts as done, seconds.
+    average : float
+        Correction of an input with the array's median gain.
+    flatten : bool
+        Whether amplitudes are equalised channel by channel.
+    keep : float
+        Time for which solutions are kept, seconds.
+    """
+
+    enabled: bool = False
+    delay: float = Field(default=60.0, ge=0)
+    scripts: tuple[str, ...] = ("calibrate_delays.py", "bf_phaseup.py")
+    settle: float = Field(default=10.0, ge=0)
+    average: float = Field(default=100.0, gt=0)
+    flatten: bool = True
+    keep: float = Field(default=30 * 86400.0, ge=1)
 
 
 class CommensalConfig(Config):
@@ -64,6 +117,10 @@ class CommensalConfig(Config):
     primary_proposals : tuple of str
         Proposals whose recordings are kept for people: after one the subarray waits.
     slack_channel : str
+    supervisor : SupervisorConfig
+    calibration : CalibrationConfig
+    notifications : NotificationsConfig
+        Where notifications go besides the feed.
     """
 
     arrays: tuple[str, ...] = ("array_1", "array_2", "array_3", "array_4")
@@ -93,6 +150,9 @@ class CommensalConfig(Config):
     skip_proposals: tuple[str, ...] = ()
     primary_proposals: tuple[str, ...] = ()
     slack_channel: str = "meerkat-obs-log"
+    supervisor: SupervisorConfig = SupervisorConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    notifications: NotificationsConfig = NotificationsConfig()
 
     @field_validator("arrays")
     @classmethod
