@@ -39,7 +39,7 @@ def parse_instance(text: str) -> Instance:
     """
     host, slash, number = text.partition("/")
     if not slash or not _HOST.fullmatch(host) or not (number.isascii() and number.isdigit() and len(number) <= 3):
-        raise Refused(f"instance name {text!r} is not host/number; write it like 'blpn64/1'")
+        raise Refused(f"instance name {text!r:.80} is not host/number; write it like 'blpn64/1'")
     return Instance(host, int(number))
 
 
@@ -64,7 +64,7 @@ def parse_subarray(text: str) -> str:
     """
     if not _SUBARRAY.fullmatch(text):
         raise Refused(
-            f"subarray name {text!r} is not letters, digits and '_' ending in a digit; write it like 'array_1'"
+            f"subarray name {text!r:.80} is not letters, digits and '_' ending in a digit; write it like 'array_1'"
         )
     return text
 
@@ -83,7 +83,7 @@ def parse_schedule_block(text: str) -> str:
         When the text is anything else.
     """
     if text != UNKNOWN_SCHEDULE_BLOCK and not _SCHEDULE_BLOCK.fullmatch(text):
-        raise Refused(f"schedule block {text!r} is neither YYYYMMDD-NNNN nor {UNKNOWN_SCHEDULE_BLOCK}")
+        raise Refused(f"schedule block {text!r:.80} is neither YYYYMMDD-NNNN nor {UNKNOWN_SCHEDULE_BLOCK}")
     return text
 
 
