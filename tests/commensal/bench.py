@@ -96,10 +96,10 @@ class Bench:
         """The machine."""
         return self.driver.machine
 
-    def say(self, *events: Event) -> None:
+    def say(self, *events: Event, cause: str = "") -> None:
         """Step and commit a batch, check the invariants, note what is to be done; notifications are delivered."""
         self.now += 1.0
-        prepared = self.driver.prepare([Caused(event) for event in events], Instant(self.now, self.now))
+        prepared = self.driver.prepare([Caused(event, cause) for event in events], Instant(self.now, self.now))
         self.driver.journal.commit(prepared.commit)
         self.machine.check()
         work = self.driver.committed(prepared.entries)
@@ -120,7 +120,8 @@ class Bench:
     def fire(self, name: str) -> None:
         """Let a timer that is armed run out, at its deadline."""
         self.now = max(self.now, self.machine.timers[name].deadline) - 1.0
-        self.say(self.timers.pop(name))
+        fired = self.timers.pop(name)
+        self.say(fired, cause=str(fired.generation))
 
     def wanted(self, kind: type[EffectT]) -> list[EffectT]:
         """What is to be done of one kind, in order."""
@@ -129,12 +130,12 @@ class Bench:
     def answer(self, effect: Effect, *events: Event) -> None:
         """An effect is done, with these answers."""
         del self.to_do[effect.id]
-        self.say(*events, EffectDone(effect=effect.id))
+        self.say(*events, EffectDone(effect=effect.id), cause=effect.id)
 
     def fail(self, effect: Effect, reason: str = "no answer") -> None:
         """An effect has failed."""
         del self.to_do[effect.id]
-        self.say(EffectFailed(effect=effect.id, reason=reason))
+        self.say(EffectFailed(effect=effect.id, reason=reason), cause=effect.id)
 
     # -- what the world says --------------------------------------------------------------------------------------
 
