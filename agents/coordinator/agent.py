@@ -30,8 +30,8 @@ from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
 from socs_bl.core.names import agent_suffix, parse_instance, parse_subarray
-from socs_bl.services.redis_journal import RedisJournal
 from socs_bl.services.redis_server import connect
+from socs_bl.services.redis_url import add_redis_arguments
 from socs_bl.services.subscriber import StreamReader, Subscriber
 
 JOURNAL = "socs_bl:commensal"
@@ -95,7 +95,7 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
                  "completed_runs": 3, "bad_messages": 0, "journal_sequence": 118, "listening": True, "fault": "",
                  "timestamp": 1795233610.0, "sequence": 12}
         """
-        journal = RedisJournal(self.args.redis_url, JOURNAL)
+        journal = self.open_journal(JOURNAL, riding=True)
         runner = self.make_runner(CommensalMachine, journal, self._carry_out, self._look)
         # Heard before the world is looked at, so that nothing is said in between unheard.
         alerts = self._alerts()
@@ -282,7 +282,7 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     """The arguments of the agent."""
     parser = parser or argparse.ArgumentParser()
     group = parser.add_argument_group("Agent Options")
-    group.add_argument("--redis-url", default="redis://127.0.0.1:6379/0", help="Redis that CAM and the instances share")
+    add_redis_arguments(group, "Redis that CAM and the instances share")
     group.add_argument("--config", required=True, help="YAML file: instances, subarrays, times, rules")
     group.add_argument("--analyzer-prefix", default="analyzer-", help="instance-ids of analyzers: prefix, host, number")
     add_journal_argument(group)

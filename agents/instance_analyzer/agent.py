@@ -26,8 +26,8 @@ from socs_bl.search.effects import Places, SearchEffects
 from socs_bl.search.machine import AnalyzerMachine
 from socs_bl.search.model import AbortRequested, Notify, ProcessRequested, Stage
 from socs_bl.search.view import described, overview
-from socs_bl.services.redis_journal import RedisJournal
 from socs_bl.services.redis_server import connect
+from socs_bl.services.redis_url import add_redis_arguments
 
 REPORT_INTERVAL = 1.0  # seconds
 READY_PATIENCE = 20.0  # seconds
@@ -92,7 +92,7 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
             'reported' holds the latest runs, the last one first, in the form of 'under_way'. The codes are explained
             with ``process``.
         """
-        journal = RedisJournal(self.args.redis_url, f"socs_bl:analyzer:{agent_suffix(self.instance)}")
+        journal = self.open_journal(f"socs_bl:analyzer:{agent_suffix(self.instance)}", riding=True)
         runner = self.make_runner(AnalyzerMachine, journal, self._carry_out, self._look)
         client = connect(self.args.redis_url)
         try:
@@ -322,7 +322,7 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     parser = parser or argparse.ArgumentParser()
     group = parser.add_argument_group("Agent Options")
     group.add_argument("--instance", required=True, help="the instance it works for: host/number, such as blpn64/0")
-    group.add_argument("--redis-url", default="redis://127.0.0.1:6379/0", help="Redis that the coordinator reads")
+    add_redis_arguments(group, "Redis that the coordinator reads")
     group.add_argument("--root", default="/", help="directory under which the instance's absolute paths are placed")
     group.add_argument("--products", required=True, help="directory for hit lists, pictures and the catalogue")
     group.add_argument("--config", help="YAML file: what to look for, what to keep")

@@ -20,10 +20,11 @@ from socs_bl.core.config import check
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Faulty, Refused
 from socs_bl.core.event import Event
+from socs_bl.core.journal import Journal
 from socs_bl.core.names import parse_instance
 from socs_bl.hashpipe.gateway import Gateway
 from socs_bl.hashpipe.wire import DOMAIN
-from socs_bl.services.redis_journal import RedisJournal
+from socs_bl.services.redis_url import add_redis_arguments
 
 REPORT_INTERVAL = 0.5  # seconds
 READY_TIMEOUT = 5.0
@@ -89,7 +90,7 @@ class InstanceRecorder(MachineAgent[RecorderMachine]):
         stream = CaptureStream(self.config, self.feed_from_thread)
         gateway = Gateway(self.args.redis_url, self.instance, self._keys_changed, domain=self.args.domain)
         performer = Performer(stream, gateway)
-        journal = RedisJournal(self.args.redis_url, f"socs_bl:recorder:{self.instance}")
+        journal = self.open_journal(f"socs_bl:recorder:{self.instance}")
         runner = self._recorder(performer, journal)
         self.capture = stream
         stream.start()
@@ -162,7 +163,7 @@ class InstanceRecorder(MachineAgent[RecorderMachine]):
 
     # -- how it works ---------------------------------------------------------------------------------------------
 
-    def _recorder(self, performer: Performer, journal: RedisJournal) -> MachineRunner[RecorderMachine]:
+    def _recorder(self, performer: Performer, journal: Journal) -> MachineRunner[RecorderMachine]:
         async def perform(effect: Effect) -> Sequence[Event]:
             await self.in_thread(performer.perform, effect)
             return []
@@ -231,7 +232,7 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     parser = parser or argparse.ArgumentParser()
     group = parser.add_argument_group("Agent Options")
     group.add_argument("--instance", required=True, help="name of the instance, host/number, such as blpn64/0")
-    group.add_argument("--redis-url", default="redis://127.0.0.1:6379/0", help="Redis of the gateway")
+    add_redis_arguments(group, "Redis of the gateway")
     group.add_argument("--domain", default=DOMAIN, help="gateway domain (default: %(default)s)")
     group.add_argument("--interface", help="address of the interface that joins the groups (default: 127.0.0.1)")
     group.add_argument("--root", help="directory under which DATADIR is placed (default: /)")
@@ -245,7 +246,7 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     group.add_argument(
         "--stall-seconds", type=float, help="a recording without blocks for so long is ended (default: 10)"
     )
-    add_journal_argument(group)
+    add_journal_argument(group, movable=True)
     return parser
 
 

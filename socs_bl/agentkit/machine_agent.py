@@ -18,12 +18,26 @@ from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
 from socs_bl.core.journal import Journal
 from socs_bl.core.machine import Machine
+from socs_bl.services.journals import open_journal
 
 MachineT = TypeVar("MachineT", bound=Machine)
 
 
-def add_journal_argument(group: argparse._ArgumentGroup) -> None:
-    """``--journal-archive``, for the parser of an agent with a machine."""
+def add_journal_argument(group: argparse._ArgumentGroup, *, movable: bool = False) -> None:
+    """``--journal-archive``, for the parser of an agent with a machine.
+
+    Parameters
+    ----------
+    group : argument group
+    movable : bool
+        Also ``--journal``: no Redis commands ride in the machine's commits, so they can be in a file.
+    """
+    if movable:
+        group.add_argument(
+            "--journal",
+            metavar="URL",
+            help="where the journal is, such as sqlite:///var/lib/socs_bl.db (default: the server of --redis-url)",
+        )
     group.add_argument(
         "--journal-archive",
         metavar="DIR",
@@ -47,6 +61,11 @@ class MachineAgent(Agent, Generic[MachineT]):
         self.fault = ""
         self.runner: MachineRunner[MachineT] | None = None
         self.health.add("machine.backlog", lambda: self.runner.backlog if self.runner else 0)
+
+    def open_journal(self, name: str, *, riding: bool = False) -> Journal:
+        """This agent's journal: at ``--journal``, else on the server of ``--redis-url``; see `open_journal`."""
+        url: str = getattr(self.args, "journal", None) or self.args.redis_url
+        return open_journal(url, name, riding=riding)
 
     def make_runner(
         self, factory: Callable[[], MachineT], journal: Journal, perform: Perform, look: Look

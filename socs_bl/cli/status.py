@@ -14,10 +14,11 @@ from rich.text import Text
 
 from socs_bl.cli.options import add_run_dir
 from socs_bl.core.clock import iso_utc
-from socs_bl.core.errors import Faulty, Retry
+from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.services.crossbar_node import check_router
 from socs_bl.services.operators import Operator
 from socs_bl.services.redis_server import check_server
+from socs_bl.services.redis_url import redact, reveal
 from socs_bl.services.run_dir import State, read_state
 
 EXIT_NOT_RUNNING = 3  # as of LSB init scripts
@@ -100,8 +101,8 @@ def gather(run_dir: Path) -> Status | None:
         router = str(error)
     try:
         if state.redis_url:
-            check_server(state.redis_url)
-    except Retry as error:
+            check_server(reveal(state.redis_url))
+    except (Retry, Refused) as error:
         redis = str(error)
     operator = Operator(state.wamp_http, state.address_root)
     managed = _managed(operator, state.host_manager)
@@ -143,7 +144,7 @@ def _print(console: Console, status: Status) -> None:
     console.print(f"since {since}, pid {status.state.supervisor.pid}{'' if status.state.ready else ', starting'}")
     for name, address, text in (
         ("router", status.state.wamp_http, status.router),
-        ("Redis", status.state.redis_url, status.redis),
+        ("Redis", redact(status.state.redis_url), status.redis),
     ):
         line = ("bad  ", "red") if text else ("ok   ", "green")
         console.print(Text.assemble(line, f"{name} {text or address or 'none'}"), soft_wrap=True)

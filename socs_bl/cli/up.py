@@ -20,6 +20,7 @@ from socs_bl.cli.options import add_run_dir, add_site_config
 from socs_bl.core.errors import Faulty
 from socs_bl.services.crossbar_node import START_TIMEOUT
 from socs_bl.services.observatory import AGENT_TIMEOUT, Observatory
+from socs_bl.services.redis_url import redact
 from socs_bl.services.run_dir import State, read_state
 from socs_bl.services.site import default_site
 
@@ -112,7 +113,7 @@ def _foreground(run_dir: Path, site_config: Path) -> int:
 def describe(wamp_http: str, redis_url: str, run_dir: Path) -> str:
     """Where the observatory is and how one looks at it."""
     return (
-        f"The observatory runs in {run_dir}\n  router {wamp_http}\n  Redis  {redis_url or 'none'}\n"
+        f"The observatory runs in {run_dir}\n  router {wamp_http}\n  Redis  {redact(redis_url) or 'none'}\n"
         f"  logs   {run_dir / 'logs'}\nLook: socs-bl status; or export OCS_CONFIG_DIR={run_dir} and ocs-client-cli scan"
     )
 

@@ -11,7 +11,7 @@ from socs_bl.services.redis_journal import RedisJournal
 from socs_bl.services.redis_url import redact
 from socs_bl.services.sqlite_journal import SqliteJournal
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = ("redis", "rediss")
 SQLITE_SCHEME = "sqlite"
 
 
@@ -21,7 +21,7 @@ def open_journal(url: str, name: str, *, riding: bool = False) -> Journal:
     Parameters
     ----------
     url : str
-        ``redis://``, ``rediss://`` (TLS) or ``unix://`` for a Redis server, ``sqlite:///var/lib/x.db`` for a file.
+        ``redis://`` or ``rediss://`` (TLS) for a Redis server, ``sqlite:///var/lib/x.db`` for a file.
     name : str
     riding : bool
         Whether the machine's commits carry Redis commands, which only a journal on Redis can.

@@ -24,11 +24,14 @@ from socs_bl.services.crossbar_node import CrossbarNode, check_router
 from socs_bl.services.operators import Operator
 from socs_bl.services.process import Child, Identity
 from socs_bl.services.redis_server import RedisServer, check_server
+from socs_bl.services.redis_url import VARIABLE, conceal, from_environment
 from socs_bl.services.run_dir import MARK, STATE, SUPERVISOR, State, end_marked, end_orphans, mark, write_state
 from socs_bl.services.site import Site, SiteFile
 
 AGENT_TIMEOUT = 300.0  # seconds for all agents to answer; a dozen of them keep two busy cores busy for two minutes
 ENDS = 3  # ends of one agent while starting after which waiting for it is no use
+# What the HostManager says of an agent that has ended: seen running before, or gone before it looked (OCS 0.12).
+ENDED = ("Detected exit", "Launch not detected")
 DIE_GRACE = 12.0  # an OCS agent takes six seconds to leave, its HostManager looks once a second
 RESTART_LIMIT = 5  # restarts of a service ...
 RESTART_WINDOW = 300.0  # ... within so many seconds before we give up
@@ -134,9 +137,12 @@ class Observatory:
             self.redis.start()
             self._record("redis", self.redis.child)
             values["REDIS_URL"] = self.redis.url
-        for url in self.site_file.redis_urls():
+        urls = self.site_file.redis_urls()
+        if not urls and self.redis is None and VARIABLE in os.environ:
+            urls = [from_environment()]
+        for url in urls:
             check_server(url)
-            values["REDIS_URL"] = values["REDIS_URL"] or url
+            values["REDIS_URL"] = values["REDIS_URL"] or conceal(url)
         self.report("Redis", 1, 1)
         self.report("router", 0, 1)
         if self.router is not None:
@@ -172,8 +178,9 @@ class Observatory:
                     f"the HostManager ended; {self.manager.log} ends:\n{self.manager.log_tail()}", "HostManager"
                 )
             said = self._said_of(waiting)
+            print(time.monotonic(), said)
             for name in waiting:
-                if sum("Detected exit" in text for text in said[name]) >= ENDS:
+                if sum(any(words in text for words in ENDED) for text in said[name]) >= ENDS:
                     raise Faulty(self._explain([name], f"ended {ENDS} times", said[name]), name)
             if waiting and time.monotonic() > deadline:
                 lines = [text for name in waiting for text in said[name]]

@@ -1,8 +1,8 @@
 """The journal on Redis: entries in a stream, state in a hash, one Lua script for a commit.
 
 A Lua script is carried out alone but is not rolled back when a command in it fails, so the commit script checks
-everything that could fail - writer, sequence, the type of every key a riding command touches - before its first write,
-and `check_command` has checked the arguments before that.
+everything that could fail - writer, sequence, the type of every key a riding command touches, the user's rights - before its first
+write, and `check_command` has checked the arguments before that.
 
 Keys of a journal called `name`: ``name:meta`` (hash: epoch, claim, writer, sequence, base_epoch, base_sequence),
 ``name:state`` (hash), ``name:base`` (hash) and ``name:entries`` (stream; entry ids are ``<sequence>-0``). Riding commands
@@ -23,7 +23,7 @@ from redis.retry import Retry as RedisRetry
 
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.core.journal import Commit, CommitUnknown, Fenced, OutOfSequence, Stored, check_writes
-from socs_bl.services.redis_server import SOCKET_TIMEOUT
+from socs_bl.services.redis_server import SOCKET_TIMEOUT, make_client
 
 ItemT = TypeVar("ItemT")
 
@@ -90,6 +90,16 @@ for index = 1, tonumber(take()) do
   end
 end
 
+if redis.acl_check_cmd then  -- Redis 7; what the user may not do would else end the script in the middle
+  local asked = {{'XADD', entries, '*', 'e', ''}, {'HSET', meta, 'f', ''}, {'HSET', state, 'f', ''}, {'HDEL', state, 'f'}}
+  for _, command in ipairs(asked) do
+    if not redis.acl_check_cmd(unpack(command)) then return {'ACL', command[1], command[2]} end
+  end
+  for _, command in ipairs(commands) do
+    if not redis.acl_check_cmd(unpack(command)) then return {'ACL', command[1], command[2]} end
+  end
+end
+
 for index, entry in ipairs(stored) do
   redis.call('XADD', entries, string.format('%d-0', sequence + index), 'e', entry)
 end
@@ -113,8 +123,7 @@ _REBASE = """
 local now = redis.call('HMGET', KEYS[1], 'epoch', 'sequence')
 local sequence = now[2] or '0'
 if sequence ~= ARGV[1] then return {sequence} end
-redis.call('DEL', KEYS[3])
-if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('COPY', KEYS[2], KEYS[3]) end
+if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('COPY', KEYS[2], KEYS[3], 'REPLACE') else redis.call('DEL', KEYS[3]) end
 redis.call('HSET', KEYS[1], 'base_epoch', now[1] or '0', 'base_sequence', sequence)
 return {sequence, now[1] or '0', redis.call('HGETALL', KEYS[3])}
 """
@@ -200,7 +209,7 @@ class RedisJournal:
     Parameters
     ----------
     url : str
-        ``redis://host:port/database``.
+        ``redis://user:password@host:port/database``, or ``rediss://`` for TLS; see `socs_bl.services.redis_url`.
     name : str
         Prefix of its keys, such as ``socs_bl:journal:coordinator``.
     timeout : float
@@ -213,9 +222,7 @@ class RedisJournal:
             f"{name}:{part}" for part in ("meta", "state", "base", "entries")
         )
         # The client must not repeat a command by itself: a commit may have happened although its answer is lost.
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=RedisRetry(NoBackoff(), 0)
-        )
+        self._client = make_client(url, timeout, retry=RedisRetry(NoBackoff(), 0))
         self._pool = self._client.connection_pool
         self._claim = ""
 
@@ -257,7 +264,8 @@ class RedisJournal:
         Fenced, OutOfSequence
             As the protocol says. Nothing has changed.
         Retry
-            When the server does not answer and has not been asked, or says that it cannot write now.
+            When the server does not answer and has not been asked, or says that it cannot write now, or that this user
+            may not (before anything is written with Redis 7; an older one should let its users write all keys).
         CommitUnknown
             When the connection was lost before the answer came.
         Faulty
@@ -277,6 +285,10 @@ class RedisJournal:
         if answer[0] == "TYPE":
             raise Refused(
                 f"riding command {answer[1]} ({answer[2]} {answer[3]}) finds a {answer[4]} there; remove or rename that key"
+            )
+        if answer[0] == "ACL":
+            raise Retry(
+                f"journal {self.name} takes no commit: this user of Redis may not {answer[1]} {answer[2]}; correct its ACL"
             )
         if answer[0] != "OK":
             raise Faulty(f"journal {self.name} is damaged: {answer[1]}; restore it from its backup", self.name)

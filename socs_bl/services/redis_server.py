@@ -7,11 +7,13 @@ import shutil
 import socket
 import warnings
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.services.process import Child, free_port
+from socs_bl.services.redis_url import redact
 
 MINIMUM_VERSION = (6, 2)  # XADD with explicit ids under MINID trimming, GETDEL, XAUTOCLAIM
 HEALTH_INTERVAL = 10  # seconds of silence after which a subscriber asks whether anybody is there
@@ -60,12 +62,28 @@ def executable() -> Path:
     return Path(system)
 
 
+def make_client(url: str, timeout: float = SOCKET_TIMEOUT, **options: Any) -> redis.Redis:
+    """A client with time-outs on connecting and on every answer; user, password and TLS come with the URL.
+
+    Raises
+    ------
+    Refused
+        When the URL is not one of Redis.
+    """
+    try:
+        return redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, **options)
+    except (ValueError, TypeError):
+        # What the parser says may show a part of the password, and so may what it leaves as its cause.
+        raise Refused(
+            f"{redact(url)} is not the URL of a Redis server; write it like redis://127.0.0.1:6379/0, "
+            "and what is special in a password as %XX"
+        ) from None
+
+
 def connect(url: str) -> redis.Redis:
-    """A client with time-outs on connecting and on every answer, which notices a peer that is gone without a word."""
-    return redis.Redis.from_url(
+    """A client that also notices a peer that is gone without a word; see `make_client`."""
+    return make_client(
         url,
-        socket_timeout=SOCKET_TIMEOUT,
-        socket_connect_timeout=SOCKET_TIMEOUT,
         health_check_interval=HEALTH_INTERVAL,
         socket_keepalive=True,
         socket_keepalive_options={socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3},
@@ -85,20 +103,19 @@ def check_server(url: str) -> str:
     Retry
         When it does not answer.
     Refused
-        When it is too old or the URL is not one of Redis.
+        When it is too old, does not let us in, or the URL is not one of Redis.
     """
+    shown = redact(url)
     try:
         with connect(url) as client:
             version = str(client.info("server")["redis_version"])
-    except ValueError as error:
-        raise Refused(
-            f"{url} is not the URL of a Redis server ({error}); write it like redis://127.0.0.1:6379/0"
-        ) from error
-    except redis.RedisError as error:
-        raise Retry(f"Redis at {url} does not answer ({error}); start it or correct the URL") from error
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise Refused(f"Redis at {shown} does not let us in ({error}); look at its ACL and at the URL") from error
+    except (redis.RedisError, OSError) as error:
+        raise Retry(f"Redis at {shown} does not answer ({error}); start it or correct the URL") from error
     if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VERSION:
         needed = ".".join(str(part) for part in MINIMUM_VERSION)
-        raise Refused(f"Redis at {url} is version {version}; at least {needed} is needed")
+        raise Refused(f"Redis at {shown} is version {version}; at least {needed} is needed")
     return version
 
 

@@ -10,9 +10,12 @@ A command line is shown to every user of a host, so a URL with a secret comes fr
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from socs_bl.core.errors import Refused
@@ -52,3 +55,61 @@ def from_file(path: str) -> str:
     if not urlsplit(url).scheme:
         raise Refused(f"{path}: its first line is not a URL such as {DEFAULT}")
     return url
+
+
+def conceal(url: str) -> str:
+    """What to store of a URL: nothing secret of the one in the environment, which `reveal` finds there again."""
+    return redact(url) if url == from_environment() else url
+
+
+def reveal(stored: str) -> str:
+    """The URL of which `conceal` made what is stored."""
+    url = from_environment()
+    return url if redact(url) == stored else stored
+
+
+class _FileAction(argparse.Action):
+    """Reads the URL from the file that an option names."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            setattr(namespace, self.dest, from_file(str(values)))
+        except Refused as refused:
+            parser.error(str(refused))
+
+
+def _url(text: str) -> str:
+    return from_environment() if text == f"${VARIABLE}" else text
+
+
+def add_redis_arguments(group: argparse._ActionsContainer, purpose: str) -> None:
+    """``--redis-url`` and ``--redis-url-file``; either gives ``args.redis_url``.
+
+    Parameters
+    ----------
+    group : argument group or parser
+    purpose : str
+        What the server is for, as the help says it.
+    """
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
+        "--redis-url",
+        metavar="URL",
+        type=_url,
+        default=f"${VARIABLE}",  # a text that the help may show, unlike what is in the variable
+        help=f"{purpose}; by default ${VARIABLE}, or {DEFAULT}. Others on the host see it: no password here",
+    )
+    either.add_argument(
+        "--redis-url-file",
+        metavar="FILE",
+        dest="redis_url",
+        default=argparse.SUPPRESS,
+        action=_FileAction,
+        help="file with the URL in its first line, closed to other users of the host",
+    )
