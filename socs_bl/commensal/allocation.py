@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -64,6 +65,11 @@ def parse_streams(url: str) -> Streams:
     return Streams(str(first), count, port)
 
 
+def wanted(streams: Streams, per_instance: int) -> int:
+    """How many instances it takes to take all streams."""
+    return -(-streams.count // per_instance)
+
+
 def plan(streams: Streams, available: tuple[str, ...], per_instance: int, channels_per_stream: int) -> Plan:
     """Divide the streams among instances.
 
@@ -82,7 +88,7 @@ def plan(streams: Streams, available: tuple[str, ...], per_instance: int, channe
     Plan
         Shares are disjoint, consecutive and ordered; together they cover the streams from the first on.
     """
-    requested = -(-streams.count // per_instance)
+    requested = wanted(streams, per_instance)
     first = ipaddress.IPv4Address(streams.first)
     shares = []
     for index, instance in enumerate(available[:requested]):
@@ -94,7 +100,7 @@ def plan(streams: Streams, available: tuple[str, ...], per_instance: int, channe
     return Plan(tuple(shares), requested, streams.count - covered)
 
 
-def shortage(plan: Plan, pool: int, taken: dict[str, int], quarantined: int) -> str:
+def shortage(plan: Plan, pool: int, taken: Mapping[str, int], quarantined: int) -> str:
     """Why an allocation is short, in a sentence; empty when it is not.
 
     Parameters
@@ -102,7 +108,7 @@ def shortage(plan: Plan, pool: int, taken: dict[str, int], quarantined: int) -> 
     plan : Plan
     pool : int
         Instances there are.
-    taken : dict of str to int
+    taken : mapping of str to int
         How many each subarray holds.
     quarantined : int
         How many are out of use.

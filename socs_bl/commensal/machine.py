@@ -9,6 +9,9 @@ subarrays never meet; a recording has an end in sight and a search a deadline; w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 from socs_bl.commensal.model import (
@@ -40,23 +43,18 @@ class CommensalMachine(Processing):
 
     def handle(self, event: Event) -> None:
         """Lead an event to the subarray, run or instance it is about."""
-        match event:
-            case TelescopeEvent():
-                self._telescope(event)
-            case MetadataRead():
-                self._metadata(event)
-            case StatusRead():
-                self._status(event)
-            case ResultRead():
-                self.put("ledger", msgspec.structs.replace(self.ledger(), results_cursor=event.cursor))
-                self.on_result(event)
-            case LegacyReturn():
-                self._legacy(event)
-            case Requested():
-                self._request(event)
-            case BadMessage():
-                ledger = self.ledger()
-                self.put("ledger", msgspec.structs.replace(ledger, bad_messages=ledger.bad_messages + 1))
+        entrance = _ENTRANCES.get(type(event))
+        if entrance is not None:
+            entrance(self, event)
+
+    def _result(self, event: ResultRead) -> None:
+        ledger = self.ledger()
+        self.put("ledger", msgspec.structs.replace(ledger, results_cursor=event.cursor))
+        self.on_result(event)
+
+    def _bad(self, event: BadMessage) -> None:
+        ledger = self.ledger()
+        self.put("ledger", msgspec.structs.replace(ledger, bad_messages=ledger.bad_messages + 1))
 
     def _telescope(self, event: TelescopeEvent) -> None:
         array = self.array(event.array)
@@ -85,9 +83,8 @@ class CommensalMachine(Processing):
         array = self.change(array.name, tracking=False)
         self.give_up_preparation(array.name)
         if array.freesub is FreeSub.CONFIGURING:
-            for effect in self.outstanding_of(ReadMetadata):
-                if effect.array == array.name:
-                    self.withdraw(effect.id)
+            for effect in self.outstanding_of(ReadMetadata, lane=array.name):
+                self.withdraw(effect.id)
             self.change(array.name, freesub=FreeSub.FREE)
         elif array.freesub is FreeSub.SUBSCRIBED:
             self._close_recording(array)
@@ -101,9 +98,8 @@ class CommensalMachine(Processing):
         if not array.stopping:
             self._stop_early(array)
         self.cancel(f"halt/{array.name}")
-        for effect in self.outstanding_of(ReadStatus):
-            if effect.array == array.name:
-                self.withdraw(effect.id)
+        for effect in self.outstanding_of(ReadStatus, lane=array.name):
+            self.withdraw(effect.id)
         ended = self.run(run.id)
         assert ended is not None
         # Nobody waits for the status hashes of a subarray that is given up.
@@ -112,8 +108,7 @@ class CommensalMachine(Processing):
 
     def _metadata(self, event: MetadataRead) -> None:
         array = self.array(event.array)
-        asked = (event.array, event.purpose)
-        if asked not in {(wait.array, wait.purpose) for wait in self.outstanding_of(ReadMetadata)}:
+        if not any(wait.purpose == event.purpose for wait in self.outstanding_of(ReadMetadata, lane=event.array)):
             return  # nobody waits for it any more
         if array is not None and event.purpose == SUBSCRIBE:
             self.on_subscribe_metadata(array, event)
@@ -122,8 +117,8 @@ class CommensalMachine(Processing):
 
     def _status(self, event: StatusRead) -> None:
         array = self.array(event.array)
-        asked = (event.array, event.purpose, event.run)
-        waited = {(wait.array, wait.purpose, wait.run) for wait in self.outstanding_of(ReadStatus)}
+        asked = (event.purpose, event.run)
+        waited = {(wait.purpose, wait.run) for wait in self.outstanding_of(ReadStatus, lane=event.array)}
         if array is None or asked not in waited:
             return
         match event.purpose:
@@ -233,8 +228,21 @@ class CommensalMachine(Processing):
         config = event.world.get("config")
         if isinstance(config, dict):
             self.adopt(config)
+        # Whoever wrote the keys last, and whatever was lost with them: from here on they agree with the journal.
+        self.touch_everything()
         if first:
             self.notify(Severity.INFO, "started", ":large_green_circle: coordinator started")
         else:
             text = "coordinator restarted; messages sent while it was down are not known to it"
             self.notify(Severity.WARNING, "restarted", text)
+
+
+_ENTRANCES: dict[type[Event], Callable[[CommensalMachine, Any], None]] = {
+    TelescopeEvent: CommensalMachine._telescope,
+    MetadataRead: CommensalMachine._metadata,
+    StatusRead: CommensalMachine._status,
+    ResultRead: CommensalMachine._result,
+    LegacyReturn: CommensalMachine._legacy,
+    Requested: CommensalMachine._request,
+    BadMessage: CommensalMachine._bad,
+}

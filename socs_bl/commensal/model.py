@@ -59,13 +59,31 @@ class Settings(Cell, frozen=True):
 
 
 class Instance(Cell, frozen=True):
-    """One instance: its duty, the subarray that owns it, the run it works for, why it is out of use."""
+    """One instance.
+
+    Attributes
+    ----------
+    name : str
+    duty : Duty
+    owner : str
+        The subarray that owns it, empty when nobody does.
+    run : str
+        The run it records or processes.
+    reason : str
+        Why it is out of use.
+    tries : int
+        How often its analyzer was asked to process the run.
+    heard : tuple of (int, int) or None
+        Codes of a return without a run, until the result itself has had time to come.
+    """
 
     name: str
     duty: Duty = Duty.FREE
     owner: str = ""
     run: str = ""
     reason: str = ""
+    tries: int = 0
+    heard: tuple[int, int] | None = None
 
 
 class Preparation(Cell, frozen=True):
@@ -141,13 +159,9 @@ class Run(Cell, frozen=True):
     band : str
     antennas : int
     target : Target
-    codes : mapping of str to tuple of (int, int)
-        Result codes by instance.
+    counts : mapping of str to int
+        How many results came with each code (as text, since it is a key of JSON).
     hits : int
-    heard : mapping of str to tuple of (int, int)
-        Codes of returns without a run, until the result itself has had time to come.
-    tries : mapping of str to int
-        How often an analyzer was asked.
     primary : bool
         Recorded in primary time: not searched, kept for people.
     closed : bool
@@ -164,10 +178,8 @@ class Run(Cell, frozen=True):
     band: str
     antennas: int
     target: Target
-    codes: Mapping[str, tuple[int, int]] = {}
-    heard: Mapping[str, tuple[int, int]] = {}
+    counts: Mapping[str, int] = {}
     hits: int = 0
-    tries: Mapping[str, int] = {}
     primary: bool = False
     closed: bool = False
 

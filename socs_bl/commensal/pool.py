@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from socs_bl.commensal.config import CommensalConfig
+from socs_bl.commensal.index import Index, index_of
 from socs_bl.commensal.model import (
     CELLS,
     EFFECTS,
@@ -23,19 +24,22 @@ from socs_bl.commensal.model import (
     Severity,
     Subarray,
 )
-from socs_bl.commensal.projection import Command, Gateway
-from socs_bl.commensal.wire import COMPLETED_RUNS, FREE_INSTANCES, SLACK, format_slack, format_state
+from socs_bl.commensal.projection import Gateway, saved_array, saved_pool
+from socs_bl.commensal.upcast import entry_from_1, part_from_1
+from socs_bl.commensal.wire import COMPLETED_RUNS, SLACK, format_slack
 from socs_bl.core.effect import StoreWrites
-from socs_bl.core.machine import Machine
-from socs_bl.core.names import instance_order
+from socs_bl.core.machine import Command, Machine
 
+_FREE = Duty.FREE
 _MARKS = {Severity.INFO: "", Severity.WARNING: ":warning: ", Severity.ERROR: ":x: "}
 
 
 class Pool(Machine):
     """State access, ownership, notifications and the projection of the original's keys."""
 
-    schema = 1
+    schema = 2
+    entry_upcasters = {1: entry_from_1}
+    part_upcasters = {1: part_from_1}
     event_types = EVENTS
     effect_types = EFFECTS
     cell_types = CELLS
@@ -44,6 +48,7 @@ class Pool(Machine):
         super().__init__()
         self.config = CommensalConfig(hashpipe_instances=("none0/0",))
         self.gateway = Gateway(self.config.domain, self.config.numbers)
+        self.index = Index(self.config.hashpipe_instances)
         self._arrays_touched: set[str] = set()
         self._pool_touched = False
 
@@ -52,21 +57,28 @@ class Pool(Machine):
     def adopt(self, raw: Mapping[str, Any]) -> None:
         """Take over a configuration: instances that are new join the pool, free ones that are gone leave it."""
         self.put("settings", Settings(config=raw))
-        self.rebuild()
-        known = {cell.name: cell for cell in self.cells.values() if isinstance(cell, Instance)}
+        self._configure()
+        known = {cell.name: cell for cell in self.instances()}
+        wanted = set(self.config.hashpipe_instances)
+        for name, cell in known.items():
+            if name not in wanted and cell.duty in (Duty.FREE, Duty.QUARANTINED):
+                self.drop(f"instance/{name}")
+        self.index = index_of(self.config.hashpipe_instances, self.cells.values())
         for name in self.config.hashpipe_instances:
             if name not in known:
                 self.set_instance(Instance(name=name))
-        for name, cell in known.items():
-            if name not in self.config.hashpipe_instances and cell.duty in (Duty.FREE, Duty.QUARANTINED):
-                self.drop(f"instance/{name}")
-                self._pool_touched = True
         for name in self.config.arrays:
             if f"array/{name}" not in self.cells:
                 self.set_array(Subarray(name=name, since=self.now.wall))
 
     def rebuild(self) -> None:
-        """Read the configuration from its cell."""
+        """Read the configuration from its cell, and make the index."""
+        self._configure()
+        self.index = index_of(self.config.hashpipe_instances, self.cells.values())
+        self._arrays_touched.clear()
+        self._pool_touched = False
+
+    def _configure(self) -> None:
         settings = self.get("settings", Settings)
         if settings is not None:
             self.config = CommensalConfig.model_validate(settings.config)
@@ -94,47 +106,56 @@ class Pool(Machine):
         """All instances, in no order."""
         return (cell for cell in self.cells.values() if isinstance(cell, Instance))
 
-    def free(self) -> tuple[str, ...]:
-        """Free instances in the order in which they are taken."""
-        return tuple(sorted((cell.name for cell in self.instances() if cell.duty is Duty.FREE), key=instance_order))
-
     def members(self, array: Subarray, *duties: Duty) -> tuple[str, ...]:
         """Instances of a subarray, in order; with `duties`, only those."""
         names = []
+        cells = self.cells
         for share in array.shares:
-            cell = self.instance(share.instance)
-            if cell is not None and (not duties or cell.duty in duties):
+            cell = cells.get(f"instance/{share.instance}")
+            if isinstance(cell, Instance) and (not duties or cell.duty in duties):
                 names.append(cell.name)
         return tuple(names)
 
     def pending(self, run: Run) -> tuple[str, ...]:
-        """Instances that still work for a run."""
-        cells = (self.instance(name) for name in run.instances)
-        return tuple(cell.name for cell in cells if cell is not None and cell.run == run.id)
+        """Instances that still work for a run, in order."""
+        working = self.index.working.get(run.id, ())
+        return tuple(name for name in run.instances if name in working)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
     def set_instance(self, cell: Instance) -> None:
         """Write an instance; its owner's projection follows."""
-        before = self.instance(cell.name)
-        self.put(f"instance/{cell.name}", cell)
-        if before is None or (before.duty is Duty.FREE) != (cell.duty is Duty.FREE):
-            self._pool_touched = True
-        self._arrays_touched.update(name for name in (cell.owner, before.owner if before else "") if name)
+        key = f"instance/{cell.name}"
+        before = self.get(key, Instance)
+        self.put(key, cell)
+        self._moved(before, cell)
 
-    def assign(self, name: str, duty: Duty, owner: str = "", run: str = "", reason: str = "") -> None:
+    def assign(self, name: str, duty: Duty, owner: str = "", run: str = "", reason: str = "", tries: int = 0) -> None:
         """Change what an instance does, and for whom. One that has left the configuration goes when it is free."""
-        if duty is Duty.FREE and name not in self.config.hashpipe_instances:
+        if duty is _FREE and name not in self.index.place:
+            before = self.instance(name)
             self.drop(f"instance/{name}")
-            self._pool_touched = True
-            return
-        self.set_instance(Instance(name=name, duty=duty, owner=owner, run=run, reason=reason))
+            self._moved(before, None)
+        else:
+            self.set_instance(Instance(name=name, duty=duty, owner=owner, run=run, reason=reason, tries=tries))
+
+    def _moved(self, before: Instance | None, after: Instance | None) -> None:
+        self.index.moved(before, after)
+        for cell in (before, after):
+            if cell is not None:
+                if cell.duty is _FREE:
+                    self._pool_touched = True
+                if cell.owner:
+                    self._arrays_touched.add(cell.owner)
 
     def set_array(self, cell: Subarray) -> None:
         """Write a subarray, with the time of the change when a state of it has changed."""
         before = self.array(cell.name)
-        if before is not None and (before.freesub, before.recproc) != (cell.freesub, cell.recproc):
+        if before is not None and (before.freesub is not cell.freesub or before.recproc is not cell.recproc):
             cell = msgspec.structs.replace(cell, since=self.now.wall)
+        shares = before.shares if before is not None else ()
+        if shares is not cell.shares:
+            self.index.shared_out(cell.name, shares, cell.shares)
         self.put(f"array/{cell.name}", cell)
         self._arrays_touched.add(cell.name)
 
@@ -169,43 +190,34 @@ class Pool(Machine):
         if cell is None or cell.duty is Duty.QUARANTINED:
             return
         owner = self.array(cell.owner)
-        if owner is not None and any(share.instance == name for share in owner.shares):
+        if owner is not None and self.index.holder.get(name) == owner.name:
             self.change(owner.name, shares=tuple(share for share in owner.shares if share.instance != name))
             # It must not hear its group any more: what it records nobody would search, and it may come to another array.
             self.write(self.gateway.rest(name) + self.gateway.leave(owner.name, [name]))
         self.assign(name, Duty.QUARANTINED, reason=reason)
-        self._arrays_touched.update([cell.owner] if cell.owner else [])
         text = f"{name} quarantined: {reason}; release_instance puts it back"
         self.notify(Severity.WARNING, "quarantined", text, cell.owner)
 
     # -- projection -----------------------------------------------------------------------------------------------
 
-    def conclude(self) -> None:
-        """Write the original's keys for whatever has changed; they follow the state, never the other way round."""
+    def touch_everything(self) -> None:
+        """Let the next projection be of the whole state, whatever the keys hold now."""
+        self._pool_touched = True
+        self._arrays_touched.update(cell.name for cell in self.cells.values() if isinstance(cell, Subarray))
+
+    def take_projection(self) -> list[Command]:
+        """The original's keys for whatever has been touched; they follow the state, never the other way round."""
         commands: list[Command] = []
         if self._pool_touched:
-            commands.append(("SET", FREE_INSTANCES, _list(self.free())))
+            commands.append(saved_pool(self.index.all_free()))
         for name in sorted(self._arrays_touched):
             cell = self.array(name)
             if cell is not None:
-                commands.append(("SET", f"{name}:freesub_state", cell.freesub.value))
-                commands.append(("SET", f"{name}:state", self._state(cell)))
+                members = [self.cells.get(f"instance/{share.instance}") for share in cell.shares]
+                commands += saved_array(cell, [cell for cell in members if isinstance(cell, Instance)], self.now.wall)
         self._pool_touched = False
         self._arrays_touched.clear()
-        self.write(commands)
-
-    def _state(self, cell: Subarray) -> str:
-        run = self.run(cell.run)
-        return format_state(
-            cell.recproc.value,
-            self.members(cell),
-            self.members(cell, Duty.READY),
-            self.members(cell, Duty.RECORDING),
-            [name for name in run.instances if name not in run.codes]
-            if run and cell.recproc is RecProc.PROCESS
-            else [],
-            self.now.wall,
-        )
+        return commands
 
     def completed(self) -> Command:
         """Count a completed run, where the original counts it."""
@@ -216,7 +228,9 @@ class Pool(Machine):
     # -- invariants -----------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """One duty and one owner an instance; shares, runs and timers agree with them."""
+        """One duty and one owner an instance; shares, runs and timers agree with them, and so does the index."""
+        fresh = index_of(self.config.hashpipe_instances, self.cells.values())
+        assert self.index.contents() == fresh.contents(), f"index {self.index.contents()} of {fresh.contents()}"
         shared: dict[str, str] = {}
         for cell in self.cells.values():
             if isinstance(cell, Subarray):
@@ -253,7 +267,3 @@ class Pool(Machine):
             assert waits or cell.stopping, f"{cell.name} records without an end"
         if run is not None and run.closed:
             assert f"process/{run.id}" in self.timers, f"{run.id} is processed without a deadline"
-
-
-def _list(names: Iterable[str]) -> str:
-    return msgspec.json.encode(list(names)).decode()

@@ -6,7 +6,6 @@ deadline, and a node that fails is quarantined while the rest goes on.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -27,6 +26,7 @@ from socs_bl.commensal.projection import records_expire, records_settled
 from socs_bl.commensal.recording import Recording
 
 WORST_GOOD_CODE = 1
+_FREE, _READY, _PROCESSING = Duty.FREE, Duty.READY, Duty.PROCESSING
 
 
 class Processing(Recording):
@@ -58,15 +58,16 @@ class Processing(Recording):
             self._wait(run)
             return
         current = array is not None and array.run == run.id
-        run = msgspec.structs.replace(run, closed=True, tries=dict.fromkeys(self.pending(run), 1))
+        run = msgspec.structs.replace(run, closed=True)
         self.set_run(run)
-        for name in self.pending(run):
-            self.assign(name, Duty.PROCESSING, owner=run.array, run=run.id)
+        pending = self.pending(run)
+        for name in pending:
+            self.assign(name, Duty.PROCESSING, owner=run.array, run=run.id, tries=1)
             self._ask(run, name)
         self.arm(f"process/{run.id}", self.config.processing_deadline)
         if current:
             self.change(run.array, recproc=RecProc.PROCESS, stopping=False)
-        text = f":gear: {run.array}: {len(self.pending(run))} instances process {run.id}"
+        text = f":gear: {run.array}: {len(pending)} instances process {run.id}"
         self.notify(Severity.INFO, "processing", text, run.array)
         self._finish_if_done(run)
 
@@ -82,85 +83,80 @@ class Processing(Recording):
         effect = StartProcessing(
             instance=name, run=run.id, datadir=run.datadirs[name], duration=max(run.ended - run.started, 0.0)
         )
-        self.issue(effect, lane=f"analyzer/{name}")
+        self.issue(effect, lane=_lane(name))
 
     def on_processing_refused(self, effect: StartProcessing, reason: str) -> None:
         """An analyzer did not take its run: ask again a little later, or do without it."""
         run, instance = self.run(effect.run), self.instance(effect.instance)
         if run is None or instance is None or instance.run != run.id:
             return
-        tries = run.tries.get(instance.name, 1)
-        if tries >= self.config.processing_tries:
-            if instance.name in run.heard:  # a legacy analyzer, which cannot be asked again
-                self._accept_return(run, instance.name)
+        if instance.tries >= self.config.processing_tries:
+            if instance.heard is not None:  # a legacy analyzer, which cannot be asked again
+                self._accept_return(instance, *instance.heard)
                 return
             self._stop_asking(instance.name)
             self.quarantine(instance.name, f"its analyzer did not take {run.id}: {reason}")
             self._finish_if_done(run)
             return
-        self.set_run(msgspec.structs.replace(run, tries={**run.tries, instance.name: tries + 1}))
+        self.set_instance(msgspec.structs.replace(instance, tries=instance.tries + 1))
         self.arm(f"ask/{instance.name}", self.config.processing_pause)
 
     def on_ask_timer(self, name: str) -> None:
         """Ask an analyzer again."""
         instance = self.instance(name)
         run = self.run(instance.run) if instance else None
-        if run is not None and run.closed and name not in run.codes:
+        if run is not None and run.closed:
             self._ask(run, name)
 
     def on_legacy_return(self, instance: Instance, event: LegacyReturn) -> None:
         """Hits and reason come with the result only; the return stands in for a result that does not come."""
-        run = self.run(instance.run)
-        asked = any(effect.instance == instance.name for effect in self.outstanding_of(StartProcessing))
-        if run is None or asked or f"ask/{instance.name}" in self.timers:
+        asked = self.outstanding_of(StartProcessing, lane=_lane(instance.name))
+        if asked or f"ask/{instance.name}" in self.timers:
             return  # an analyzer that has not taken the run has not ended it: this is the return of something else
-        heard = {**run.heard, instance.name: (event.code, event.code2)}
-        self.set_run(msgspec.structs.replace(run, heard=heard))
+        self.set_instance(msgspec.structs.replace(instance, heard=(event.code, event.code2)))
         self.arm(f"legacy/{instance.name}", self.config.legacy_pause)
 
     def on_legacy_timer(self, name: str) -> None:
         """Nothing but the return has come, and it does not say of which run: an analyzer of ours tells it again."""
         instance = self.instance(name)
         run = self.run(instance.run) if instance else None
-        if run is not None and name in run.heard:
+        if run is not None:
             self._ask(run, name)
 
-    def _accept_return(self, run: Run, name: str) -> None:
-        code, code2 = run.heard[name]
+    def _accept_return(self, instance: Instance, code: int, code2: int) -> None:
         cursor = self.ledger().results_cursor
-        self.on_result(ResultRead(cursor=cursor, instance=name, run=run.id, code=code, code2=code2))
+        self.on_result(ResultRead(cursor=cursor, instance=instance.name, run=instance.run, code=code, code2=code2))
 
     def on_result(self, event: ResultRead) -> None:
         """A result belongs to its run; one of an unknown run or of another instance changes nothing."""
         run, instance = self.run(event.run), self.instance(event.instance)
-        if run is None or instance is None or instance.run != run.id or instance.duty is not Duty.PROCESSING:
+        if run is None or instance is None or instance.run != run.id or instance.duty is not _PROCESSING:
             return
-        codes = {**run.codes, instance.name: (event.code, event.code2)}
-        run = msgspec.structs.replace(run, codes=codes, hits=run.hits + event.hits)
+        name, code = instance.name, str(event.code)
+        counts = {**run.counts, code: run.counts.get(code, 0) + 1}
+        run = msgspec.structs.replace(run, counts=counts, hits=run.hits + event.hits)
         self.set_run(run)
-        self._stop_asking(instance.name)
-        self.write(records_settled(instance.name, run.datadirs[instance.name]))
+        self._stop_asking(name)
+        self.write(records_settled(name, run.datadirs[name]))
         if 0 <= event.code <= WORST_GOOD_CODE:
-            self._hand_back(instance.name, run)
+            self._hand_back(name, run)
         else:
             reason = f"code {event.code} of {run.id}" + (f": {event.reason}" if event.reason else "")
-            self.quarantine(instance.name, reason)
+            self.quarantine(name, reason)
         self._finish_if_done(run)
 
     def _stop_asking(self, name: str) -> None:
         self.cancel(f"ask/{name}")
         self.cancel(f"legacy/{name}")
-        for effect in self.outstanding_of(StartProcessing):
-            if effect.instance == name:
-                self.withdraw(effect.id)
+        for effect in self.outstanding_of(StartProcessing, lane=_lane(name)):
+            self.withdraw(effect.id)
 
     def _hand_back(self, name: str, run: Run) -> None:
         """To the subarray that holds it, or to the pool when that has been given up meanwhile."""
-        array = self.array(run.array)
-        if array is not None and any(share.instance == name for share in array.shares):
-            self.assign(name, Duty.READY, owner=array.name)
+        if self.index.holder.get(name) == run.array:
+            self.assign(name, _READY, owner=run.array)
         else:
-            self.assign(name, Duty.FREE)
+            self.assign(name, _FREE)
 
     def on_process_deadline(self, identity: str) -> None:
         """Whoever has not returned by now is quarantined."""
@@ -173,14 +169,14 @@ class Processing(Recording):
         self._finish_if_done(run)
 
     def _finish_if_done(self, run: Run) -> None:
-        if self.pending(run):
+        if run.id in self.index.working:
             return
         self.cancel(f"process/{run.id}")
         self.drop(f"run/{run.id}")
         self.write(records_expire(run.datadirs.values()))
-        good = [codes for codes in run.codes.values() if 0 <= codes[0] <= WORST_GOOD_CODE]
-        counts = Counter(codes[0] for codes in run.codes.values())
-        missing = len(run.instances) - len(run.codes)
+        counts = {int(code): count for code, count in run.counts.items()}
+        good = any(0 <= code <= WORST_GOOD_CODE for code in counts)
+        missing = len(run.instances) - sum(counts.values())
         text = ", ".join(f"{code}: {count}" for code, count in sorted(counts.items())) or "none"
         text = f"{run.array}: {run.id} processed, codes {text}" + (f", {missing} missing" if missing else "")
         if good:
@@ -208,3 +204,8 @@ class Processing(Recording):
         """Out of quarantine."""
         self.assign(instance.name, Duty.FREE)
         self.notify(Severity.INFO, "released", f"{instance.name} was released into the pool")
+
+
+def _lane(instance: str) -> str:
+    """The lane of what an instance's analyzer is asked."""
+    return f"analyzer/{instance}"

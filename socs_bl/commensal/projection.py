@@ -1,6 +1,7 @@
 """What the decisions of the machine look like in Redis: commands that ride in the commit.
 
-Gateway messages and the keys of the original, name for name and value for value. Source: commensal-automator, Redis
+Gateway messages and the keys of the original, name for name and value for value. The saved state (`saved_pool`,
+`saved_array`) is written once a commit, the rest by the event that asks for it. Source: commensal-automator, Redis
 interface and subscribe, record, unsubscribe sequences.
 """
 
@@ -8,17 +9,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
 
 from socs_bl.commensal.allocation import Share
 from socs_bl.commensal.metadata import BandMetadata, Target
-from socs_bl.commensal.wire import POINTINGS, format_number, format_pointing
+from socs_bl.commensal.model import Duty, Instance, Subarray
+from socs_bl.commensal.wire import FREE_INSTANCES, POINTINGS, format_number, format_pointing, format_state
 from socs_bl.core.clock import compact_utc
+from socs_bl.core.machine import Command
 from socs_bl.core.names import parse_instance
 from socs_bl.hashpipe import wire
 
-Command = tuple[str, ...]
-
 KEPT_SECONDS = 30 * 86400  # as long as the original keeps calibrations
+
+
+_AT_REST = (("DESTIP", "0.0.0.0"), ("DWELL", "0"))
+_READY, _RECORDING, _PROCESSING = (duty.value for duty in (Duty.READY, Duty.RECORDING, Duty.PROCESSING))
+
+
+class _Names(NamedTuple):
+    """The names of an instance in the gateway protocol: its number, its set channel, its gateway channel."""
+
+    number: int
+    set: str
+    gateway: str
 
 
 class Gateway:
@@ -34,15 +50,17 @@ class Gateway:
     def __init__(self, domain: str, numbers: Sequence[int]) -> None:
         self.domain = domain
         self.numbers = tuple(numbers)
+        self._instances: dict[str, _Names] = {}
+        self._groups: dict[str, dict[int, str]] = {}
 
     def tell(self, instance: str, pairs: Iterable[tuple[str, str]]) -> list[Command]:
         """Keys to one instance, one message each."""
-        channel = wire.set_channel(parse_instance(instance), self.domain)
+        channel = self._names(instance).set
         return [("PUBLISH", channel, f"{key}={value}") for key, value in pairs]
 
     def tell_group(self, array: str, number: int, pairs: Iterable[tuple[str, str]]) -> list[Command]:
         """Keys to one group, remembered in the hash of the channel's name."""
-        channel = wire.group_set_channel(wire.group_name(array, number), self.domain)
+        channel = wire.group_set_channel(self._group(array, number), self.domain)
         commands: list[Command] = []
         for key, value in pairs:
             commands += [("PUBLISH", channel, f"{key}={value}"), ("HSET", channel, key, value)]
@@ -50,38 +68,83 @@ class Gateway:
 
     def tell_array(self, array: str, pairs: Sequence[tuple[str, str]]) -> list[Command]:
         """Keys to all groups of a subarray, key by key."""
-        return [
-            command for pair in pairs for number in self.numbers for command in self.tell_group(array, number, [pair])
-        ]
+        channels = [wire.group_set_channel(self._group(array, number), self.domain) for number in self.numbers]
+        commands: list[Command] = []
+        for key, value in pairs:
+            text = f"{key}={value}"
+            for channel in channels:
+                commands += [("PUBLISH", channel, text), ("HSET", channel, key, value)]
+        return commands
 
     def join(self, array: str, instance: str) -> Command:
         """Tell an instance to join its group."""
-        name = parse_instance(instance)
-        return ("PUBLISH", wire.gateway_channel(name, self.domain), f"join={wire.group_name(array, name.number)}")
+        names = self._names(instance)
+        return ("PUBLISH", names.gateway, f"join={self._group(array, names.number)}")
 
     def leave(self, array: str, instances: Sequence[str]) -> list[Command]:
         """Tell instances to leave their groups, each by itself."""
         commands: list[Command] = []
         for instance in instances:
-            name = parse_instance(instance)
-            group = wire.group_name(array, name.number)
-            commands.append(("PUBLISH", wire.gateway_channel(name, self.domain), f"leave={group}"))
+            names = self._names(instance)
+            commands.append(("PUBLISH", names.gateway, f"leave={self._group(array, names.number)}"))
         return commands
 
     def disband(self, array: str) -> list[Command]:
         """Tell whole groups to leave, as the original does."""
-        groups = [wire.group_name(array, number) for number in self.numbers]
+        groups = [self._group(array, number) for number in self.numbers]
         return [("PUBLISH", wire.group_gateway_channel(group, self.domain), f"leave={group}") for group in groups]
 
     def rest(self, instance: str) -> list[Command]:
         """Tell an instance to receive and record nothing, and remember it."""
-        pairs = [("DESTIP", "0.0.0.0"), ("DWELL", "0")]
-        return self.tell(instance, pairs) + self.remember(instance, pairs)
+        return self.tell(instance, _AT_REST) + self.remember(instance, _AT_REST)
 
     def remember(self, instance: str, pairs: Iterable[tuple[str, str]]) -> list[Command]:
         """Keep keys in the hash named like the instance's channel."""
-        channel = wire.set_channel(parse_instance(instance), self.domain)
+        channel = self._names(instance).set
         return [("HSET", channel, key, value) for key, value in pairs]
+
+    def _names(self, instance: str) -> _Names:
+        """Parsing a name costs more than all that is said to its instance, so it is done once."""
+        names = self._instances.get(instance)
+        if names is None:
+            parsed = parse_instance(instance)
+            set_channel, gateway = wire.set_channel(parsed, self.domain), wire.gateway_channel(parsed, self.domain)
+            names = self._instances[instance] = _Names(parsed.number, set_channel, gateway)
+        return names
+
+    def _group(self, array: str, number: int) -> str:
+        groups = self._groups.setdefault(array, {})
+        if number not in groups:
+            groups[number] = wire.group_name(array, number)
+        return groups[number]
+
+
+def saved_pool(free: Sequence[str]) -> Command:
+    """The free instances as the original saves them, in the order in which they are taken."""
+    return ("SET", FREE_INSTANCES, msgspec.json.encode(free).decode())
+
+
+def saved_array(array: Subarray, members: Iterable[Instance], now: float) -> list[Command]:
+    """Both states of a subarray as the original saves them.
+
+    Parameters
+    ----------
+    array : Subarray
+    members : iterable of Instance
+        The instances of its shares, in order.
+    now : float
+        Unix time of the state, seconds.
+    """
+    subscribed: list[str] = []
+    ready: list[str] = []
+    recording: list[str] = []
+    processing: list[str] = []
+    by_duty = {_READY: ready, _RECORDING: recording, _PROCESSING: processing}
+    for cell in members:
+        subscribed.append(cell.name)
+        by_duty[cell.duty.value].append(cell.name)
+    state = format_state(array.recproc.value, subscribed, ready, recording, processing, now)
+    return [("SET", f"{array.name}:freesub_state", array.freesub.value), ("SET", f"{array.name}:state", state)]
 
 
 def band_keys(array: str, band: BandMetadata) -> list[tuple[str, str]]:

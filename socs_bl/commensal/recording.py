@@ -22,12 +22,13 @@ from socs_bl.commensal.model import (
     StatusRead,
     Subarray,
 )
-from socs_bl.commensal.projection import Command, pointing, recording_end, recording_records, source_keys
+from socs_bl.commensal.projection import pointing, recording_end, recording_records, source_keys
 from socs_bl.commensal.subscription import Subscription
 from socs_bl.commensal.timing import PacketReading, after_second, choose_start, read_packet_indices
 from socs_bl.commensal.wire import REC_RESULT
 from socs_bl.core.clock import compact_utc
 from socs_bl.core.errors import Refused
+from socs_bl.core.machine import Command
 from socs_bl.core.names import parse_instance
 
 RECORD = "record"
@@ -63,11 +64,11 @@ class Recording(Subscription):
         self.drop(f"preparation/{array}")
         self.cancel(f"target/{array}")
         reads: list[ReadMetadata | ReadStatus] = [
-            *self.outstanding_of(ReadMetadata),
-            *self.outstanding_of(ReadStatus),
+            *self.outstanding_of(ReadMetadata, lane=array),
+            *self.outstanding_of(ReadStatus, lane=array),
         ]
         for effect in reads:
-            if effect.array == array and effect.purpose == RECORD:
+            if effect.purpose == RECORD:
                 self.withdraw(effect.id)
         if text:
             self.notify(Severity.WARNING, "not-recorded", f"{array} does not record: {text}", array)

@@ -22,8 +22,9 @@ from socs_bl.commensal.model import (
     Subarray,
 )
 from socs_bl.commensal.pool import Pool
-from socs_bl.commensal.projection import REST_KEYS, Command, band_keys, share_keys
+from socs_bl.commensal.projection import REST_KEYS, band_keys, share_keys
 from socs_bl.core.errors import Refused
+from socs_bl.core.machine import Command
 
 SUBSCRIBE = "subscribe"
 CONFIRM = "confirm"
@@ -57,8 +58,9 @@ class Subscription(Pool):
         self._claim(array, band)
 
     def _claim(self, array: Subarray, band: BandMetadata) -> None:
-        free = self.free()
-        plan = allocation.plan(band.streams, free, self.config.streams_per_instance, band.channels_per_stream)
+        per_instance = self.config.streams_per_instance
+        free = self.index.first_free(allocation.wanted(band.streams, per_instance))
+        plan = allocation.plan(band.streams, free, per_instance, band.channels_per_stream)
         reason = self._shortage(plan)
         if not plan.shares:
             self.change(array.name, freesub=FreeSub.FREE)
@@ -84,13 +86,8 @@ class Subscription(Pool):
         self.arm(f"announce/{array.name}", self.config.join_pause)
 
     def _shortage(self, plan: allocation.Plan) -> str:
-        taken: dict[str, int] = {}
-        quarantined = 0
-        for cell in self.instances():
-            if cell.owner:
-                taken[cell.owner] = taken.get(cell.owner, 0) + 1
-            quarantined += cell.duty is Duty.QUARANTINED
-        return allocation.shortage(plan, len(self.config.hashpipe_instances), taken, quarantined)
+        index = self.index
+        return allocation.shortage(plan, len(index.names), index.held, len(index.quarantined))
 
     def on_announce(self, array: Subarray) -> None:
         """Tell groups and instances what to receive, and begin to see whether they do."""
@@ -199,4 +196,4 @@ class Subscription(Pool):
             self.notify(Severity.ERROR, "metadata", text, array.name)
 
     def _reading(self, array: str) -> bool:
-        return any(effect.array == array for effect in self.outstanding_of(ReadMetadata))
+        return bool(self.outstanding_of(ReadMetadata, lane=array))

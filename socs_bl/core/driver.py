@@ -108,6 +108,7 @@ class Driver(Generic[MachineT]):
             writes.extend(
                 command for effect in effects if isinstance(effect, StoreWrites) for command in effect.commands
             )
+        writes.extend(self.machine.take_projection())
         changes = {
             join_key(table, key): None if part is None else self.codec.encode_part(part)
             for (table, key), part in self.machine.take_changes().items()

@@ -28,7 +28,7 @@ class Delivery(enum.Enum):
     LOCAL = "local"
 
 
-class Effect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Effect(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Base of all effects.
 
     Attributes

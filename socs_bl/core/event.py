@@ -15,7 +15,7 @@ import msgspec
 from socs_bl.core.clock import Instant
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Base of all events. The tag on the wire is the class name.
 
     Attributes

@@ -4,6 +4,9 @@ A room derives its machine from `Machine`, keeps everything it must remember in 
 and answers events in `handle`, `done`, `failed`, `fired` and `restarted` by changing cells, arming timers and issuing
 effects. Outstanding effects and timers are part of the state. The same events give the same state and the same
 effects, always.
+
+A machine whose state is also kept under keys of somebody else (a projection) answers `take_projection`, which the shell
+asks once a commit; the keys are no effects of single events.
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ from socs_bl.core.effect import ArmTimer, CancelTimer, Delivery, Effect, Withdra
 from socs_bl.core.event import EffectAttempted, EffectDone, EffectFailed, Event, Restarted, TimerFired
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Cell(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Base of the records a machine's state is made of."""
 
 
-class Timer(msgspec.Struct, frozen=True):
+class Timer(msgspec.Struct, frozen=True, gc=False):
     """A running timer: wall deadline and full duration, so that a restart can arm what is left of it."""
 
     name: str
@@ -32,7 +35,7 @@ class Timer(msgspec.Struct, frozen=True):
     duration: float
 
 
-class Outstanding(msgspec.Struct, frozen=True):
+class Outstanding(msgspec.Struct, frozen=True, gc=False):
     """An effect that is committed and not acknowledged."""
 
     effect: Effect
@@ -40,6 +43,7 @@ class Outstanding(msgspec.Struct, frozen=True):
 
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+Command = tuple[str, ...]
 
 CellT = TypeVar("CellT", bound=Cell)
 EffectT = TypeVar("EffectT", bound=Effect)
@@ -78,7 +82,10 @@ class Machine(ABC):
         self.outstanding: dict[str, Outstanding] = {}
         self.now = Instant()
         self._issued: list[Effect] = []
-        self._changed: set[tuple[str, str]] = set()
+        self._changed_cells: set[str] = set()
+        self._changed_timers: set[str] = set()
+        self._changed_effects: set[str] = set()
+        self._lanes: dict[str, dict[str, Effect]] = {}
 
     # -- the entrance ---------------------------------------------------------------------------------------------
 
@@ -98,27 +105,11 @@ class Machine(ABC):
         self.sequence += 1
         self.now = event.at
         self._issued = []
-        match event:
-            case EffectAttempted():
-                self._attempted(event.effect)
-            case EffectDone():
-                settled = self._settle(event.effect)
-                if settled is not None:
-                    self.done(settled)
-            case EffectFailed():
-                settled = self._settle(event.effect)
-                if settled is not None:
-                    self.failed(settled, event.reason, event.unknown)
-            case TimerFired():
-                timer = self.timers.get(event.name)
-                if timer is not None and timer.generation == event.generation:
-                    self._drop_timer(event.name)
-                    self.fired(event.name)
-            case Restarted():
-                self._restart(event)
-            case _:
-                self.handle(event)
-        self.conclude()
+        entrance = _ENTRANCES.get(type(event))
+        if entrance is None:
+            self.handle(event)
+        else:
+            entrance(self, event)
         issued, self._issued = self._issued, []
         return issued
 
@@ -154,34 +145,43 @@ class Machine(ABC):
         """
         return outstanding.effect
 
-    def conclude(self) -> None:  # noqa: B027 - only machines with projections need it
-        """Last in every step: issue what follows from the state as a whole, such as projections of it."""
-
     def rebuild(self) -> None:  # noqa: B027 - only machines with indexes need it
         """Make indexes anew from the cells; called after a restore."""
+
+    def take_projection(self) -> list[Command]:
+        """Redis commands that make the keys of a projection agree with the state.
+
+        Returns
+        -------
+        list of tuple of str
+            For what has been touched since the last call; of everything, once, after a `Restarted`. They ride in the
+            commit behind the writes of its events, and are not part of the journal's entries.
+        """
+        return []
 
     # -- what a room uses -----------------------------------------------------------------------------------------
 
     def issue(self, effect: Effect, lane: str = "", after: Iterable[str] = ()) -> str:
         """Issue an effect of the current event and return its id."""
         identity = f"{self.sequence}.{len(self._issued)}"
-        issued = msgspec.structs.replace(
-            effect, id=identity, lane=lane or effect.lane, after=tuple(after) or effect.after
-        )
+        lane = lane or effect.lane
+        issued = msgspec.structs.replace(effect, id=identity, lane=lane, after=tuple(after) or effect.after)
         self._issued.append(issued)
-        if issued.delivery not in (Delivery.RIDES, Delivery.LOCAL):
+        if issued.delivery not in _NEVER_OUTSTANDING:
             self.outstanding[identity] = Outstanding(issued)
-            self._changed.add(("effect", identity))
+            self._changed_effects.add(identity)
+            self._enter(issued)
         return identity
 
     def withdraw(self, identity: str) -> None:
         """Take back an effect that is still outstanding."""
-        if self.outstanding.pop(identity, None) is not None:
-            self._changed.add(("effect", identity))
+        if self._settle(identity) is not None:
             self.issue(Withdraw(effect=identity))
 
-    def outstanding_of(self, kind: type[EffectT]) -> list[EffectT]:
-        """Outstanding effects of one class, oldest first."""
+    def outstanding_of(self, kind: type[EffectT], lane: str | None = None) -> list[EffectT]:
+        """Outstanding effects of one class, oldest first; with `lane`, only those of that lane, which costs less."""
+        if lane is not None:
+            return [effect for effect in self._lanes.get(lane, {}).values() if isinstance(effect, kind)]
         found = [item.effect for item in self.outstanding.values() if isinstance(item.effect, kind)]
         return sorted(found, key=lambda effect: effect_order(effect.id))
 
@@ -189,7 +189,7 @@ class Machine(ABC):
         """Arm a timer, replacing one of the same name. Its wall deadline is stored with the state."""
         timer = Timer(name, self.sequence, self.now.wall + seconds, seconds)
         self.timers[name] = timer
-        self._changed.add(("timer", name))
+        self._changed_timers.add(name)
         self.issue(ArmTimer(name=name, generation=timer.generation, seconds=seconds))
 
     def cancel(self, name: str) -> None:
@@ -199,15 +199,14 @@ class Machine(ABC):
             self.issue(CancelTimer(name=name))
 
     def put(self, key: str, cell: Cell) -> None:
-        """Write a cell."""
-        if self.cells.get(key) != cell:
-            self.cells[key] = cell
-            self._changed.add(("cell", key))
+        """Write a cell. It is committed also when it says what it said before: to compare costs more than to write."""
+        self.cells[key] = cell
+        self._changed_cells.add(key)
 
     def drop(self, key: str) -> None:
         """Remove a cell if it is there."""
         if self.cells.pop(key, None) is not None:
-            self._changed.add(("cell", key))
+            self._changed_cells.add(key)
 
     def get(self, key: str, kind: type[CellT]) -> CellT | None:
         """Read a cell that may be missing."""
@@ -218,19 +217,20 @@ class Machine(ABC):
 
     def take_changes(self) -> dict[tuple[str, str], Cell | Timer | Outstanding | None]:
         """What has changed since the last call, by (``cell`` | ``timer`` | ``effect``, key); None for what is gone."""
-        tables: dict[str, Mapping[str, Cell | Timer | Outstanding]] = {
-            "cell": self.cells,
-            "timer": self.timers,
-            "effect": self.outstanding,
-        }
-        changes = {(table, key): tables[table].get(key) for table, key in sorted(self._changed)}
-        self._changed.clear()
+        changes: dict[tuple[str, str], Cell | Timer | Outstanding | None] = {}
+        for key in sorted(self._changed_cells):
+            changes["cell", key] = self.cells.get(key)
+        for key in sorted(self._changed_effects):
+            changes["effect", key] = self.outstanding.get(key)
+        for key in sorted(self._changed_timers):
+            changes["timer", key] = self.timers.get(key)
+        self._forget_changes()
         return changes
 
     def restore(self, sequence: int, parts: Mapping[tuple[str, str], Cell | Timer | Outstanding]) -> None:
         """Take over a stored state; the opposite of `take_changes` since the beginning."""
         self.sequence = sequence
-        self.cells, self.timers, self.outstanding = {}, {}, {}
+        self.cells, self.timers, self.outstanding, self._lanes = {}, {}, {}, {}
         for (_, key), part in parts.items():
             if isinstance(part, Timer):
                 self.timers[key] = part
@@ -238,27 +238,63 @@ class Machine(ABC):
                 self.outstanding[key] = part
             else:
                 self.cells[key] = part
-        self._changed.clear()
+        for identity in sorted(self.outstanding, key=effect_order):
+            self._enter(self.outstanding[identity].effect)
+        self._forget_changes()
         self.rebuild()
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
+    def _forget_changes(self) -> None:
+        self._changed_cells.clear()
+        self._changed_timers.clear()
+        self._changed_effects.clear()
+
     def _drop_timer(self, name: str) -> None:
         del self.timers[name]
-        self._changed.add(("timer", name))
+        self._changed_timers.add(name)
 
-    def _attempted(self, identity: str) -> None:
-        item = self.outstanding.get(identity)
-        if item is not None:
-            self.outstanding[identity] = Outstanding(item.effect, attempted=True)
-            self._changed.add(("effect", identity))
+    def _enter(self, effect: Effect) -> None:
+        """Note an outstanding effect under its lane."""
+        lane = self._lanes.get(effect.lane)
+        if lane is None:
+            self._lanes[effect.lane] = {effect.id: effect}
+        else:
+            lane[effect.id] = effect
 
     def _settle(self, identity: str) -> Effect | None:
         item = self.outstanding.pop(identity, None)
         if item is None:
             return None
-        self._changed.add(("effect", identity))
-        return item.effect
+        self._changed_effects.add(identity)
+        effect = item.effect
+        lane = self._lanes[effect.lane]
+        del lane[identity]
+        if not lane:
+            del self._lanes[effect.lane]
+        return effect
+
+    def _attempted(self, event: EffectAttempted) -> None:
+        item = self.outstanding.get(event.effect)
+        if item is not None:
+            self.outstanding[event.effect] = Outstanding(item.effect, attempted=True)
+            self._changed_effects.add(event.effect)
+
+    def _done(self, event: EffectDone) -> None:
+        settled = self._settle(event.effect)
+        if settled is not None:
+            self.done(settled)
+
+    def _failed(self, event: EffectFailed) -> None:
+        settled = self._settle(event.effect)
+        if settled is not None:
+            self.failed(settled, event.reason, event.unknown)
+
+    def _fired(self, event: TimerFired) -> None:
+        timer = self.timers.get(event.name)
+        if timer is not None and timer.generation == event.generation:
+            self._drop_timer(event.name)
+            self.fired(event.name)
 
     def _restart(self, event: Restarted) -> None:
         """Deal with outstanding effects, re-arm timers for what is left of them, then let the room reconcile."""
@@ -279,3 +315,13 @@ class Machine(ABC):
             left = min(max(timer.deadline - event.at.wall, 0.0), timer.duration)
             self.issue(ArmTimer(name=timer.name, generation=timer.generation, seconds=left))
         self.restarted(event)
+
+
+_NEVER_OUTSTANDING = (Delivery.RIDES, Delivery.LOCAL)
+_ENTRANCES: dict[type[Event], Callable[[Machine, Any], None]] = {
+    EffectAttempted: Machine._attempted,
+    EffectDone: Machine._done,
+    EffectFailed: Machine._failed,
+    TimerFired: Machine._fired,
+    Restarted: Machine._restart,
+}

@@ -22,9 +22,10 @@ def test_empty_pool_stays_empty() -> None:
     bench = Bench()
     bench.subscribe(streams=16)
     before = bench.duties()
+    bench.new_writes()
     bench.restart()
     assert bench.duties() == before == dict.fromkeys(INSTANCES, "ready")
-    assert not any(command[1] == "free_instances" for command in bench.new_writes()[-4:])
+    assert [command[2] for command in bench.new_writes() if command[1] == "free_instances"] == ["[]"]
 
 
 def test_quarantine_and_release() -> None:

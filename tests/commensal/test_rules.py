@@ -26,6 +26,7 @@ from socs_bl.commensal.model import (
 from socs_bl.core.effect import Effect
 from socs_bl.core.event import EffectFailed, Event
 from tests.commensal.bench import HEAP, INSTANCES, SYNC, Bench, sensors
+from tests.commensal.saved import keys_written, saved_keys
 
 ARRAYS = ("array_1", "array_2", "array_3")
 WORDS = ("configure", "conf_complete", "tracking", "not-tracking", "rec-timeout", "deconfigure", "capture-init")
@@ -40,6 +41,8 @@ class Commensal(RuleBasedStateMachine):
         self.bench = Bench(processing_deadline=60)
         self.asked: list[StartProcessing] = []
         self.answers: list[Event] = []
+        self.keys: dict[str, Any] = {}
+        self.seen = 0
 
     @initialize(
         arrays=st.sets(st.sampled_from(ARRAYS), min_size=1), streams=st.integers(1, 12), steps=st.integers(0, 25)
@@ -197,10 +200,11 @@ class Commensal(RuleBasedStateMachine):
 
     @invariant()
     def keys_follow_the_state(self) -> None:
-        """The free list in Redis is that of the machine."""
-        lists = [command[2] for command in self.bench.vault.writes[-200:] if command[1] == "free_instances"]
-        if lists:
-            assert lists[-1] == str(list(self.bench.machine.free())).replace("'", '"').replace(", ", ",")
+        """After every commit the saved keys in Redis are those of the state as a whole."""
+        writes = self.bench.vault.writes
+        self.keys = keys_written(writes[self.seen :], self.keys)
+        self.seen = len(writes)
+        assert self.keys == saved_keys(self.bench.machine)
 
     def teardown(self) -> None:
         """The journal replays to the state; given up and left alone, everything comes to rest."""

@@ -13,6 +13,7 @@ from socs_bl.commensal import CommensalMachine
 from socs_bl.commensal.model import Duty, FreeSub, RecProc, Requested, TelescopeEvent
 from tests.commensal.bench import CODEC, CONFIG, INSTANCES
 from tests.commensal.observatory import Observatory
+from tests.commensal.saved import keys_written, saved_keys
 from tests.harness.simulation import ALL_FAULTS, NO_FAULTS, Faults, Scenario, Simulation
 
 SCHEDULE = (
@@ -53,10 +54,11 @@ def build(seed: int, faults: Faults = NO_FAULTS, kept: bool = True) -> Simulatio
 
 
 def at_rest(simulation: Simulation[Any]) -> None:
-    """Nothing waits, no subarray holds anything, every instance is free or quarantined, and nothing wrong was done."""
+    """Nothing waits, no subarray holds anything, the saved keys say so, and nothing wrong was done."""
     machine = simulation.machine
     assert simulation.world.wrongs == []
     assert machine.outstanding == {} and machine.timers == {}
+    assert keys_written(simulation.vault.writes) == saved_keys(machine)
     assert {cell.duty for cell in machine.instances()} <= {Duty.FREE, Duty.QUARANTINED}
     for name in machine.config.arrays:
         array = machine.array(name)

@@ -176,7 +176,7 @@ class Hasty(LampMachine):
     def arm(self, name: str, seconds: float) -> None:
         """Arm, and do not store."""
         super().arm(name, seconds)
-        self._changed.discard(("timer", name))
+        self._changed_timers.discard(name)
 
 
 class Secretive(LampMachine):
