@@ -22,8 +22,9 @@ export UV_COMPILE_BYTECODE := 1
 demo: $(INSTALLED)
 	$(BIN)/socs-bl demo $(if $(SUMMARY),--summary "$(SUMMARY)")
 
+# Two workers: what waits for processes and what computes share the time (the groups are in tests/conftest.py).
 test: lint
-	$(RUN) -m pytest tests
+	$(RUN) -m pytest tests -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

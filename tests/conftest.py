@@ -40,9 +40,32 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def _group(item: pytest.Item) -> str:
+    """Which worker's: whole observatories (they share multicast groups), the run's router, the run's Redis, anybody's."""
+    names = getattr(item, "fixturenames", ())
+    folder = item.path.parent.relative_to(item.config.rootpath).as_posix()
+    if folder in ("tests/live", "tests/docs", "tests/cli") or item.path.name == "test_observatory.py":
+        return "observatory"
+    if "router" in names:
+        return "router"
+    if "redis_service" in names or item.get_closest_marker("live") or item.get_closest_marker("network"):
+        return "services"
+    return ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one group stay together, the long ones first; the pure ones fill what the live ones leave idle."""
+    order = ["observatory", "router", "services", ""]
+    items.sort(key=lambda item: order.index(_group(item)))
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Let the router boot while the first tests run."""
-    if session.config.option.collectonly:
+    """Let the router boot while the first tests run; with several workers only one will want it, and starts it then."""
+    if session.config.option.collectonly or "PYTEST_XDIST_WORKER" in os.environ:
         return
     if any("router" in getattr(item, "fixturenames", ()) for item in session.items):
         directory = session.config._tmp_path_factory.mktemp("crossbar")  # type: ignore[attr-defined]

@@ -178,7 +178,6 @@ class Observatory:
                     f"the HostManager ended; {self.manager.log} ends:\n{self.manager.log_tail()}", "HostManager"
                 )
             said = self._said_of(waiting)
-            print(time.monotonic(), said)
             for name in waiting:
                 if sum(any(words in text for words in ENDED) for text in said[name]) >= ENDS:
                     raise Faulty(self._explain([name], f"ended {ENDS} times", said[name]), name)
