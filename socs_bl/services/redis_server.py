@@ -8,6 +8,7 @@ import socket
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 
@@ -71,6 +72,9 @@ def make_client(url: str, timeout: float = SOCKET_TIMEOUT, **options: Any) -> re
         When the URL is not one of Redis.
     """
     try:
+        parts = urlsplit(url)
+        if "@" in parts.path + parts.fragment:
+            raise ValueError("the password ends the host")
         return redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, **options)
     except (ValueError, TypeError):
         # What the parser says may show a part of the password, and so may what it leaves as its cause.
