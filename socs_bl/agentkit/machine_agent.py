@@ -12,19 +12,21 @@ from twisted.internet.threads import blockingCallFromThread
 from socs_bl.agentkit.agent import Agent
 from socs_bl.agentkit.runner import Look, MachineRunner, Perform
 from socs_bl.core.codec import Codec, Entry
+from socs_bl.core.config import check
 from socs_bl.core.driver import Driver
 from socs_bl.core.effect import Answer
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
 from socs_bl.core.journal import Journal
 from socs_bl.core.machine import Machine
+from socs_bl.core.retention import Retention
 from socs_bl.services.journals import open_journal
 
 MachineT = TypeVar("MachineT", bound=Machine)
 
 
 def add_journal_argument(group: argparse._ArgumentGroup, *, movable: bool = False) -> None:
-    """``--journal-archive``, for the parser of an agent with a machine.
+    """``--journal-archive`` and what is kept there, for the parser of an agent with a machine.
 
     Parameters
     ----------
@@ -43,6 +45,23 @@ def add_journal_argument(group: argparse._ArgumentGroup, *, movable: bool = Fals
         metavar="DIR",
         help="directory old journal entries are moved to (default: the journal keeps all)",
     )
+    group.add_argument(
+        "--journal-keep", metavar="ENTRIES", type=int, help="entries the journal grows by before (20,000)"
+    )
+    group.add_argument(
+        "--archive-days", metavar="DAYS", type=float, help="remove archives that are older (default: none)"
+    )
+    group.add_argument(
+        "--archive-megabytes",
+        metavar="MB",
+        type=float,
+        help="remove the oldest archives beyond so many (default: none)",
+    )
+
+
+def _retention(args: Any) -> Retention:
+    given = {"entries": args.journal_keep, "days": args.archive_days, "megabytes": args.archive_megabytes}
+    return check({name: value for name, value in given.items() if value is not None}, Retention, "--journal-archive")
 
 
 class MachineAgent(Agent, Generic[MachineT]):
@@ -82,6 +101,7 @@ class MachineAgent(Agent, Generic[MachineT]):
             on_fault=self._faulted,
             on_recovery=self._recovered,
             archive=Path(self.args.journal_archive) if self.args.journal_archive else None,
+            retention=_retention(self.args),
         )
         return self.runner
 

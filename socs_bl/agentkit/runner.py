@@ -30,6 +30,7 @@ from socs_bl.core.errors import Refused, Retry, SocsError
 from socs_bl.core.event import EffectDone, EffectFailed, Event, TimerFired
 from socs_bl.core.journal import Fenced, OutOfSequence
 from socs_bl.core.machine import Machine
+from socs_bl.core.retention import Retention, prune
 
 MachineT = TypeVar("MachineT", bound=Machine)
 ResultT = TypeVar("ResultT")
@@ -38,7 +39,6 @@ Perform = Callable[[Effect], Awaitable[Sequence[Event]]]
 Look = Callable[[], Awaitable[Mapping[str, Any]]]
 
 BATCH = 64
-KEEP = 20_000
 BACKLOG = 100_000
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
@@ -74,8 +74,8 @@ class MachineRunner(Generic[MachineT]):
     on_recovery : callable, optional
         Called when the journal answers again.
     archive : Path, optional
-        Directory into which entries are moved when the journal has grown by `keep`; without one it grows for ever.
-    keep : int
+        Directory into which entries are moved as `retention` says; without one the journal grows for ever.
+    retention : Retention, optional
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class MachineRunner(Generic[MachineT]):
         on_fault: Callable[[str], None] | None = None,
         on_recovery: Callable[[], None] | None = None,
         archive: Path | None = None,
-        keep: int = KEEP,
+        retention: Retention | None = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor as default_reactor  # installs the reactor, so not at import
@@ -108,7 +108,7 @@ class MachineRunner(Generic[MachineT]):
         self._on_fault = on_fault or (lambda text: None)
         self._on_recovery = on_recovery or (lambda: None)
         self._archive = archive
-        self._keep = keep
+        self._retention = retention or Retention()
         self._trimmed = 0
         self._log = Logger()
         self._pool = ThreadPool(0, 1, name=f"journal {writer}")
@@ -223,17 +223,25 @@ class MachineRunner(Generic[MachineT]):
             while self._inbox and sum(len(group.events) for group in groups) < BATCH:
                 groups.append(self._inbox.popleft())
             await self._write(groups)
-            if self._archive is not None and self.machine.sequence - self._trimmed > self._keep:
+            if self._archive is not None and self.machine.sequence - self._trimmed > self._retention.entries:
                 await self._trim(self._archive)
 
     async def _trim(self, directory: Path) -> None:
         """Move entries into an archive file; the loop waits, so that no commit comes in between."""
         try:
-            await self._in_journal(partial(trim, self.driver.journal, self._writer, directory))
+            await self._in_journal(partial(self._tidy, directory))
         except (OSError, SocsError) as error:
             self._fault(f"the journal could not be trimmed into {directory}: {error}; it goes on growing")
         # After a failure it is tried again when the journal has grown by as much once more.
         self._trimmed = self.machine.sequence
+
+    def _tidy(self, directory: Path) -> None:
+        """Trim, and remove archives that are not wanted any more. Blocks."""
+        journal = self.driver.journal
+        trim(journal, self._writer, directory)
+        now = self._clock.now().wall
+        for gone in prune(directory, self._writer, journal.base().sequence, self._retention, now):
+            self._log.info("archive {path} removed: {rule}", path=gone.archive.path, rule=gone.rule)
 
     async def _write(self, groups: Sequence[_Group]) -> None:
         """Step and commit groups; a group that the machine cannot digest costs only itself."""

@@ -66,12 +66,16 @@ def trim(journal: Journal, name: str, directory: Path) -> Trimmed:
     path = None
     if entries:
         directory.mkdir(parents=True, exist_ok=True)
-        safe = name.replace("/", "-").replace(":", "-")
-        path = directory / f"{safe}-{entries[0][0]:012d}-{entries[-1][0]:012d}.jsonl"
+        path = directory / f"{archive_stem(name)}-{entries[0][0]:012d}-{entries[-1][0]:012d}.jsonl"
         write_archive(path, name, base, entries)
         journal.rebase(current)
     journal.forget(current)
     return Trimmed(path, len(entries))
+
+
+def archive_stem(name: str) -> str:
+    """What the names of a journal's archives begin with."""
+    return name.replace("/", "-").replace(":", "-")
 
 
 def write_archive(path: Path, name: str, base: Stored, entries: Iterable[tuple[int, bytes]]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _PRIVATE = re.compile(r"\..+\.\d+-\d+\.part")
 
@@ -18,14 +21,27 @@ def write_whole(path: Path, data: bytes) -> None:
     OSError
         When it cannot be written; `path` is then what it was before, and the private file is gone.
     """
+    with open_whole(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write piece by piece that appears as `path` at the end, as with `write_whole`, or not at all.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written; after this and any other error `path` is what it was before.
+    """
     private = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(private, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(private, path)
-    except OSError:
+    except BaseException:
         private.unlink(missing_ok=True)
         raise
     descriptor = os.open(path.parent, os.O_RDONLY)

@@ -19,6 +19,7 @@ from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.core.event import Event, TimerFired
 from socs_bl.core.journal import Commit, Fenced
 from socs_bl.core.memory_journal import MemoryJournal, Vault
+from socs_bl.core.retention import Retention
 from tests.harness.toy import Lamp, LampMachine, Light, Ordered, Seen
 
 
@@ -189,9 +190,9 @@ async def test_a_poisonous_event_costs_only_itself() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_long_journal_is_moved_into_the_archive(tmp_path: Path) -> None:
-    """When the journal has grown by `keep` its entries lie in archive files, and what is left still replays."""
+    """When the journal has grown as far as it may its entries lie in archive files, and what is left still replays."""
     bench = Bench(Vault())
-    bench.runner._archive, bench.runner._keep = tmp_path, 5
+    bench.runner._archive, bench.runner._retention = tmp_path, Retention(entries=5)
     await bench.runner.start()
     for name in "abc":
         await bench.runner.submit(Ordered(lamp=name))

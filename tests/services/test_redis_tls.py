@@ -22,7 +22,7 @@ from socs_bl.services.redis_journal import RedisJournal
 from socs_bl.services.redis_server import check_server, connect
 from socs_bl.services.subscriber import StreamReader, Subscriber
 from tests.commensal.bench import INSTANCES, Bench
-from tests.harness.live import REPOSITORY
+from tests.harness.live import REPOSITORY, wait_until
 from tests.harness.programs import need_program
 from tests.services.tls import PASSWORD, Authority, TlsRedis, documented_users
 
@@ -118,6 +118,7 @@ def test_a_recorder_needs_no_more_than_its_line(server: TlsRedis, root: redis.Re
         gateway.update({"DAQSTATE": "LISTEN"})
         root.publish("bluse://blpn64/0/set", "DWELL=20")
         assert changed.get(timeout=PATIENCE) == {"DWELL": 20}
+        wait_until(lambda: root.hget("bluse://blpn64/0/status", "DAQSTATE"), PATIENCE, what="the status hash")
         journal.commit(Commit(journal.claim("recorder").epoch, 1, (b"{}",), {"cell:x": b"1"}))
         with connect(url) as client:
             for key in ("free_instances", "socs_bl:commensal:state"):
