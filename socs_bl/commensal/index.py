@@ -92,7 +92,7 @@ class Index:
 
     def all_free(self) -> list[str]:
         """All free instances in the order in which they are taken."""
-        return sorted(self.free, key=self.place.__getitem__)
+        return [name for name in self.names if name in self.free]
 
     def contents(self) -> dict[str, object]:
         """What the index says, to be compared with that of another."""

@@ -9,12 +9,16 @@ from socs_bl.core.effect import Effect
 
 
 class Lanes:
-    """Effects that are committed and not acknowledged, in the order in which they may be carried out."""
+    """Effects that are committed and not acknowledged, in the order in which they may be carried out.
+
+    A call costs what has changed since the last one, however many effects wait.
+    """
 
     def __init__(self) -> None:
         self._effects: dict[str, Effect] = {}
         self._lanes: dict[str, deque[str]] = {}
-        self._started: set[str] = set()
+        self._heads: dict[str, None] = {}  # first of their lanes, not looked at since they became that
+        self._waiting: dict[str, list[str]] = {}  # first of their lanes, by what they wait for
 
     def __len__(self) -> int:
         return len(self._effects)
@@ -25,16 +29,22 @@ class Lanes:
             if effect.id in self._effects:
                 continue
             self._effects[effect.id] = effect
-            self._lanes.setdefault(self._lane(effect), deque()).append(effect.id)
+            queue = self._lanes.setdefault(self._lane(effect), deque())
+            queue.append(effect.id)
+            if len(queue) == 1:
+                self._heads[effect.id] = None
 
     def start(self) -> list[Effect]:
         """Effects that may start now; they count as started from here on."""
         ready: list[Effect] = []
-        for queue in self._lanes.values():
-            effect = self._effects[queue[0]]
-            if effect.id not in self._started and not any(other in self._effects for other in effect.after):
+        for identity in self._heads:
+            effect = self._effects[identity]
+            awaited = next((other for other in effect.after if other in self._effects), None)
+            if awaited is None:
                 ready.append(effect)
-        self._started.update(effect.id for effect in ready)
+            else:
+                self._waiting.setdefault(awaited, []).append(identity)
+        self._heads.clear()
         return ready
 
     def settle(self, identity: str) -> None:
@@ -42,12 +52,18 @@ class Lanes:
         effect = self._effects.pop(identity, None)
         if effect is None:
             return
-        self._started.discard(identity)
+        self._heads.pop(identity, None)
         lane = self._lane(effect)
         queue = self._lanes[lane]
+        first = queue[0] == identity
         queue.remove(identity)
         if not queue:
             del self._lanes[lane]
+        elif first:
+            self._heads[queue[0]] = None
+        for other in self._waiting.pop(identity, ()):
+            if other in self._effects:
+                self._heads[other] = None
 
     @staticmethod
     def _lane(effect: Effect) -> str:
