@@ -1,7 +1,8 @@
-"""Container files without an engine: every agent has one that fits the site config, and nothing runs as root."""
+"""Container files without an engine: others' validators accept them, they fit the site config, nothing runs as root."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -21,6 +22,10 @@ from socs_bl.services.crossbar_node import configuration
 
 REPOSITORY = Path(__file__).parents[2]
 DOCKER = REPOSITORY / "docker"
+BASE = DOCKER / "Dockerfile"
+COMPOSE_FILES = sorted(DOCKER.rglob("docker-compose.yml"))
+DOCKERFILES = sorted(DOCKER.rglob("Dockerfile"))
+PROGRAMS = Path(sys.executable).parent
 FOLDERS = {name: entry["module"].split(".")[2] for name, entry in plugin.agents.items()}
 PORT = 8001
 SITE = REPOSITORY / "site-configs" / "default.yaml"
@@ -34,9 +39,9 @@ def compose(path: Path) -> dict[str, Any]:
     return dict(parsed)
 
 
-def dockerfile() -> list[tuple[str, str]]:
-    """Instructions of the Dockerfile with their arguments."""
-    text = re.sub(r"(?m)^\s*#.*\n", "", (DOCKER / "Dockerfile").read_text(encoding="utf-8")).replace("\\\n", " ")
+def dockerfile(path: Path = BASE) -> list[tuple[str, str]]:
+    """Instructions of a Dockerfile with their arguments."""
+    text = re.sub(r"(?m)^\s*#.*\n", "", path.read_text(encoding="utf-8")).replace("\\\n", " ")
     return [
         (word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines() if line.strip())
     ]
@@ -56,8 +61,38 @@ def instances() -> dict[str, dict[str, Any]]:
 
 def agent_services() -> dict[str, Path]:
     """Services of all compose files that run an agent, and the files they are in."""
-    found = {name: path for path in DOCKER.rglob("docker-compose.yml") for name in compose(path)["services"]}
+    found = {name: path for path in COMPOSE_FILES for name in compose(path)["services"]}
     return {name: path for name, path in found.items() if name.startswith("ocs-")}
+
+
+def test_compose_files_follow_the_schema() -> None:
+    """The JSON schema of the compose specification, as check-jsonschema brings it, takes every file."""
+    argv = [str(PROGRAMS / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *map(str, COMPOSE_FILES)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_linter_takes_the_dockerfiles() -> None:
+    """hadolint parses every Dockerfile and has nothing to say."""
+    argv = [str(PROGRAMS / "hadolint"), "--no-color", "--failure-threshold", "info", *map(str, DOCKERFILES)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(FOLDERS))
+def test_every_agent_has_a_dockerfile(name: str) -> None:
+    """It begins with the common image, adds an extra that exists, and its compose file builds it under its own name."""
+    path = DOCKER / FOLDERS[name] / "Dockerfile"
+    instructions = dockerfile(path)
+    assert instructions[:2] == [("ARG", "BASE=socs_bl"), ("FROM", "${BASE}")]
+    (installed,) = [rest for word, rest in instructions if word == "RUN"]
+    extra = re.search(r"'\.\[(\w+)\]'$", installed)
+    assert extra is not None and extra[1] in PYPROJECT["project"]["optional-dependencies"]
+    images = set()
+    for service in compose(path.with_name("docker-compose.yml"))["services"].values():
+        assert (path.parent / service["build"]["context"] / service["build"]["dockerfile"]).resolve() == path
+        images.add(service["image"])
+    assert len(images) == 1 and images.isdisjoint({"socs_bl"})
 
 
 @pytest.mark.parametrize("name", sorted(FOLDERS))
@@ -81,7 +116,7 @@ def test_the_host_manager_finds_a_service_for_every_agent() -> None:
     assert managed == set(agent_services())
     (manager,) = [entry for entry in instances().values() if entry["agent-class"] == "HostManager"]
     given = manager["arguments"][manager["arguments"].index("--docker-compose") + 1].split(",")
-    assert {REPOSITORY / path for path in given} == set(DOCKER.rglob("docker-compose.yml"))
+    assert {REPOSITORY / path for path in given} == set(COMPOSE_FILES)
 
 
 @pytest.mark.parametrize("instance_id", sorted(instances()))
@@ -99,12 +134,22 @@ def test_paths_of_arguments_are_mounted(instance_id: str) -> None:
             assert (SITE.parent / str(word).removeprefix("/config/")).is_file(), f"{instance_id}: {word}"
 
 
-def test_no_compose_file_is_left_over() -> None:
-    """Every folder with a compose file is that of an agent."""
+def test_no_file_is_left_over() -> None:
+    """Every folder with a compose file is that of an agent, every one with a Dockerfile that of an agent or the router."""
     assert {path.parent.name for path in DOCKER.glob("*/docker-compose.yml")} == set(FOLDERS.values())
+    assert {path.parent.name for path in DOCKER.glob("*/Dockerfile")} == {*FOLDERS.values(), "crossbar"}
 
 
-@pytest.mark.parametrize("path", sorted(DOCKER.rglob("docker-compose.yml")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("instance_id", sorted(instances()))
+def test_arguments_are_those_of_the_parser(instance_id: str) -> None:
+    """What the site config gives an agent of ours is what its parser takes."""
+    entry = instances()[instance_id]
+    if entry["agent-class"] in plugin.agents:
+        module = importlib.import_module(plugin.agents[entry["agent-class"]]["module"])
+        module.add_agent_args().parse_args([str(word) for word in entry["arguments"]])
+
+
+@pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.parent.name)
 def test_what_is_built_and_mounted_is_there(path: Path) -> None:
     """Build contexts, Dockerfiles and mounted files exist; named volumes are declared."""
     parsed = compose(path)
@@ -131,10 +176,12 @@ def test_the_hub_is_on_loopback() -> None:
 
 
 def test_the_image_runs_agents_without_privileges() -> None:
-    """The last user is not root, the entry point is OCS's own under an init, and what is copied is let into the context."""
+    """The last user is never root, the entry point is OCS's own under an init, what is copied is let into the context."""
+    for path in DOCKERFILES:
+        assert [rest for word, rest in dockerfile(path) if word == "USER"][-1] == "9000"
     instructions = dockerfile()
     assert instructions[0][0] == "FROM"
-    assert [rest for word, rest in instructions if word == "USER"][-1] == "ocs"
+    assert any("--uid 9000" in rest for word, rest in instructions if word == "RUN")
     assert [json.loads(rest) for word, rest in instructions if word == "ENTRYPOINT"] == [["dumb-init", "ocs-agent-cli"]]
     version = re.match(r"python:(3\.\d+)-", instructions[0][1])
     assert version is not None and f">={version[1]}" == PYPROJECT["project"]["requires-python"]
