@@ -20,11 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from socs_bl.search.incoherent import Beam
+from socs_bl.search.beamform import BeamPower
 
 SUB_BANDS = 16
 MIN_SUB_BAND = 64
 MAD_TO_SIGMA = 1.4826
+# Values that a median is taken of. Its error is 1.3 / sqrt(n) of the noise: far below the noise of any sum.
+LEVEL_SAMPLES = 8192
 
 
 @dataclass
@@ -36,31 +38,41 @@ class FlatBeam:
     power : numpy.ndarray
         float32 (spectra, fine channels), noise level 0.
     gap_leakage : float
-        As in `Beam`.
+        As in `BeamPower`.
+    shape : float
+        Independent exponential variables in a sum along a line (`socs_bl.search.trials`); 0 when there is no data.
     """
 
     power: npt.NDArray[np.float32]
     gap_leakage: float
+    shape: float
 
 
-def flatten(beam: Beam) -> FlatBeam:
-    """Divide by the passband and take off each spectrum's level; spectra without any contribution become zero."""
+def flatten(beam: BeamPower) -> FlatBeam:
+    """Divide by the passband and take off each spectrum's level; spectra without any contribution become zero.
+
+    Works in place: the beam's power becomes the flat one.
+    """
     spectra, fine = beam.power.shape
     seen = beam.contributions > 0
     if not seen.any():
-        return FlatBeam(np.zeros((spectra, fine), np.float32), beam.gap_leakage)
+        return FlatBeam(np.zeros((spectra, fine), np.float32), beam.gap_leakage, 0.0)
     width = max(MIN_SUB_BAND, -(-fine // SUB_BANDS))
     starts = np.arange(0, fine - width + 1, width)
-    levels = np.array([np.median(beam.power[seen, start : start + width]) for start in starts])
+    thin = max(1, int(seen.sum()) * width // LEVEL_SAMPLES)
+    levels = np.array([np.median(beam.power[seen, start : start + width].reshape(-1)[::thin]) for start in starts])
     # A sub-band without any power holds no signal either; any positive level keeps it at zero.
     levels[levels <= 0] = max(levels.max(), 1.0)
     levels /= np.median(beam.contributions[seen])
-    passband = np.interp(np.arange(fine), starts + (width - 1) / 2, levels).astype(np.float32)
-    flat = beam.power / passband
-    level = np.median(flat, axis=1)
+    gain = np.interp(np.arange(fine), starts + (width - 1) / 2, 1 / levels).astype(np.float32)
+    # A stride that shares no factor with the powers of two that the band is made of sees all of it.
+    spacing = max(1, fine // LEVEL_SAMPLES) | 1
+    flat = beam.power
+    flat *= gain
+    level = np.median(flat[:, ::spacing], axis=1)
     flat -= level[:, None]
     flat[~seen] = 0
-    return FlatBeam(flat, beam.gap_leakage)
+    return FlatBeam(flat, beam.gap_leakage, float(beam.contributions.sum()))
 
 
 def noise(flat: FlatBeam, width: int) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, field_validator
 
 from socs_bl.core.config import Config
@@ -19,8 +21,12 @@ class SearchConfig(Config):
         `fine_resolution_hz`.
     fine_resolution_hz : float
         Wanted width of a fine channel, Hz; used when `fine_channels` is None.
-    snr : float
-        Smallest signal-to-noise ratio that makes a hit (definition: `socs_bl.search.baseline`).
+    snr : float or None
+        Smallest signal-to-noise ratio that makes a hit (definition: `socs_bl.search.baseline`). None: as high as
+        `false_hits_per_run` asks for.
+    false_hits_per_run : float
+        Hits that noise may make in the search of one recording, on average (`socs_bl.search.trials`); used when `snr` is
+        None.
     max_drift_hz_s : float
         Drift rates from minus to plus this are searched, Hz/s.
     min_duration_s : float
@@ -31,16 +37,30 @@ class SearchConfig(Config):
         After this many hits a coarse channel is given up as interference, and counted.
     plots : int
         Waterfall pictures drawn, strongest hits first.
+    recipe_dir : Path or None
+        Directory of beamformer recipes (`socs_bl.search.bfr5`). None, or no recipe of the observation there: only the
+        incoherent beam is searched.
+    save_h5 : bool
+        Write the dynamic spectra of all beams as FBH5 files.
+    stamps : int
+        Strongest hits of which the voltages of all antennas are kept.
+    telescope_id : int
+        SIGPROC's number of the telescope, for the products; 64 is MeerKAT.
     """
 
     fine_channels: int | None = Field(default=None, ge=MIN_FINE_CHANNELS)
     fine_resolution_hz: float = Field(default=1.0, gt=0)
-    snr: float = Field(default=10.0, ge=5.0)
+    snr: float | None = Field(default=None, ge=3.0)
+    false_hits_per_run: float = Field(default=0.01, gt=0)
     max_drift_hz_s: float = Field(default=4.0, gt=0)
     min_duration_s: float = Field(default=10.0, ge=0)
     max_missing: float = Field(default=0.5, ge=0, lt=1)
     max_hits_per_channel: int = Field(default=32, ge=1)
     plots: int = Field(default=4, ge=0)
+    recipe_dir: Path | None = None
+    save_h5: bool = False
+    stamps: int = Field(default=3, ge=0)
+    telescope_id: int = Field(default=64, ge=0)
 
     @field_validator("fine_channels")
     @classmethod

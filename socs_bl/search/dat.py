@@ -17,6 +17,7 @@ from pathlib import Path
 from socs_bl.core.errors import Refused
 from socs_bl.core.whole_file import write_whole
 from socs_bl.search.engine import Hit, SearchResult
+from socs_bl.search.voltages import start_mjd
 
 COLUMNS = (
     "Top_Hit_#", "Drift_Rate", "SNR", "Uncorrected_Frequency", "Corrected_Frequency", "Index", "freq_start", "freq_end",
@@ -51,12 +52,6 @@ class DatFile:
     hits: tuple[Hit, ...]
 
 
-def start_mjd(result: SearchResult) -> float:
-    """UTC of the first sample of the recording, MJD, from ``STT_IMJD``, ``STT_SMJD`` and ``STT_OFFS``."""
-    header = result.header
-    return header.integer("STT_IMJD") + (header.number("STT_SMJD") + header.number("STT_OFFS", 0.0)) / 86400.0
-
-
 def format_dat(result: SearchResult, max_drift_hz_s: float, file_id: str) -> str:
     """The text of a ``.dat`` file."""
     header = result.header
@@ -66,7 +61,7 @@ def format_dat(result: SearchResult, max_drift_hz_s: float, file_id: str) -> str
         f"# File ID: {file_id} ",
         _LONG_RULER,
         f"# Source:{source}",
-        f"# MJD: {start_mjd(result):18.12f}\tRA: {ra}\tDEC: {dec}",
+        f"# MJD: {start_mjd(header):18.12f}\tRA: {ra}\tDEC: {dec}",
         f"# DELTAT: {result.spectrum_s:10.6f}\tDELTAF(Hz): {result.band.fine_hz:10.6f}"
         f"\tmax_drift_rate: {max_drift_hz_s:10.6f}\tobs_length: {result.spectra * result.spectrum_s:10.6f}",
         _RULER,

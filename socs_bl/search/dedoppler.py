@@ -24,6 +24,10 @@ import numpy.typing as npt
 
 from socs_bl.search.kernel import kernel
 
+# Trees are worked through in pieces of the band that stay in a processor's second-level cache.
+TILE_BYTES = 1 << 19
+TILE_LEAST = 512
+
 
 @dataclass(frozen=True)
 class DriftGrid:
@@ -107,59 +111,128 @@ def best_lines(
     Returns
     -------
     BestLines
-        Arrays of length `count`. Memory of the trees: ``2 * size * channels * 4`` bytes.
+        Arrays of length `count`. Memory of the trees: some `TILE_BYTES`.
     """
     best = BestLines(np.full(count, -np.inf, np.float32), np.zeros(count, np.float32))
-    trees = np.empty((2, grid.size, power.shape[1]), np.float32)
-    for block in grid.blocks:
-        width = block_width(block)
-        median, sigma = noise[width]
-        if sigma > 0:
-            _shear(power, block, width, trees[0])
-            summed = _taylor_tree(trees, grid.spectra)
-            _keep_best(
-                trees[summed], grid.spectra, block, width, grid.max_rate, median, sigma, first, best.snr, best.rate
-            )
+    # Blocks of the same width one after the other, and widths ascending: each adds one channel to the one before.
+    blocks = np.array(sorted(grid.blocks, key=lambda block: (block_width(block), block)), np.int64)
+    widths = np.array([block_width(int(block)) for block in blocks], np.int64)
+    medians = np.array([noise[int(width)][0] for width in widths], np.float32)
+    sigmas = np.array([noise[int(width)][1] for width in widths])
+    scales = np.divide(1.0, sigmas, out=np.zeros_like(sigmas), where=sigmas > 0).astype(np.float32)
+    if not scales.any() or count < 1:
+        return best
+    tile = max(grid.size, TILE_LEAST, TILE_BYTES // (12 * grid.size) - 2 * grid.size)
+    tile = min(tile, count)
+    margin = math.ceil((grid.max_rate + 3) * grid.spectra / 2) + 2 * grid.size + int(widths[-1])
+    smooth = np.empty((grid.spectra, tile + 2 * margin), np.float32)
+    trees = np.empty((2, grid.size, tile + 2 * grid.size), np.float32)
+    for start in range(0, count, tile):
+        stop = min(start + tile, count)
+        _search_tile(
+            power, blocks, widths, medians, scales, grid.max_rate, first + start, margin,
+            smooth[:, : stop - start + 2 * margin], trees, best.snr[start:stop], best.rate[start:stop],
+        )  # fmt: skip
     return best
 
 
 @kernel
-def _shear(power: npt.NDArray[np.float32], block: int, width: int, tree: npt.NDArray[np.float32]) -> None:
-    """Row t of `tree`: `power` moved down by ``block * t`` channels and summed over `width` channels."""
-    spectra, channels = power.shape
-    tree[:] = 0
-    for row in range(spectra):
-        for part in range(width):
-            move = block * row + part - width // 2
-            low, high = max(0, -move), min(channels, channels - move)
-            for channel in range(low, high):
-                tree[row, channel] += power[row, channel + move]
+def _search_tile(
+    power: npt.NDArray[np.float32],
+    blocks: npt.NDArray[np.int64],
+    widths: npt.NDArray[np.int64],
+    medians: npt.NDArray[np.float32],
+    scales: npt.NDArray[np.float32],
+    max_rate: float,
+    first: int,
+    margin: int,
+    smooth: npt.NDArray[np.float32],
+    trees: npt.NDArray[np.float32],
+    best_snr: npt.NDArray[np.float32],
+    best_rate: npt.NDArray[np.float32],
+) -> None:
+    """All drift blocks for the lines that are in the channels from `first` on half-way."""
+    spectra = power.shape[0]
+    size = trees.shape[1]
+    count = best_snr.shape[0]
+    left = first - margin
+    smooth[:] = 0
+    _add_moved(power, left, smooth)
+    summed = 1
+    for index in range(blocks.shape[0]):
+        block, width = blocks[index], widths[index]
+        while summed < width:
+            summed += 1
+            _add_moved(power, left - summed // 2 if summed % 2 == 0 else left + summed // 2, smooth)
+        if scales[index] == 0:
+            continue
+        centring = 0.0 if width % 2 else -0.5
+        # Where lines begin whose places half-way are wanted, from the fastest drift's first to the slowest's last.
+        lowest = int(np.floor(block * (spectra - 1) / 2 + centring + 0.5))
+        highest = int(np.floor((block + 1) * (spectra - 1) / 2 + centring + 0.5))
+        source = _taylor_tree(smooth, block, margin - highest, count + highest - lowest, trees)
+        half = size // 2
+        for drift in range(size):
+            rate = block + drift / (size - 1)
+            if abs(rate) > max_rate + 0.5 / size:
+                continue
+            begin = highest - int(np.floor(rate * (spectra - 1) / 2 + centring + 0.5))
+            total = trees[1 - source, 0]
+            upper = trees[source, drift // 2, begin : begin + count]
+            if half < spectra:
+                shift = begin + (drift + 1) // 2
+                lower = trees[source, half + drift // 2, shift : shift + count]
+                for channel in range(count):
+                    total[channel] = upper[channel] + lower[channel]
+            else:
+                total[:count] = upper
+            _keep_best(total, medians[index], scales[index], np.float32(rate), best_snr, best_rate)
 
 
 @kernel
-def _taylor_tree(trees: npt.NDArray[np.float32], spectra: int) -> int:
-    """Sum the rows of ``trees[0]``; returns which of the two buffers holds the result: row d, lines that cross d channels.
+def _add_moved(power: npt.NDArray[np.float32], left: int, smooth: npt.NDArray[np.float32]) -> None:
+    """Add to column c of `smooth` column ``left + c`` of `power`, as far as there is one."""
+    channels, columns = power.shape[1], smooth.shape[1]
+    low, high = max(0, -left), min(columns, channels - left)
+    for row in range(power.shape[0]):
+        if low < high:
+            source = power[row, left + low : left + high]
+            target = smooth[row, low:high]
+            for column in range(high - low):
+                target[column] += source[column]
+
+
+@kernel
+def _taylor_tree(
+    smooth: npt.NDArray[np.float32], block: int, left: int, count: int, trees: npt.NDArray[np.float32]
+) -> int:
+    """Sum the rows of `smooth`, row t moved by ``block * t`` channels, up to the two halves of the last addition.
 
     Of two neighbouring groups of `half` rows, the line that crosses ``d`` channels in both follows the line of ``d // 2``
-    in each, the second beginning ``d - d // 2`` channels further on.
+    in each, the second beginning ``d - d // 2`` channels further on. Returns which of the two buffers holds the halves:
+    row ``d`` the lines of the first half that cross ``d`` channels, row ``size / 2 + d`` those of the second. Column c
+    is the line that begins in column ``left + c`` of `smooth`; `count` of them are wanted of the whole sum.
     """
-    _, size, channels = trees.shape
+    spectra = smooth.shape[0]
+    _, size, _ = trees.shape
+    for row in range(spectra):
+        begin = left + block * row
+        trees[0, row, : count + size] = smooth[row, begin : begin + count + size]
     source, half = 0, 1
-    while half < size:
+    while 2 * half < size:
         target = 1 - source
-        for group in range(0, min(size, spectra), 2 * half):
+        extent = count + size - 2 * half
+        for group in range(0, spectra, 2 * half):
             for drift in range(2 * half):
                 upper = trees[source, group + drift // 2]
                 total = trees[target, group + drift]
                 if group + half >= spectra:
-                    total[:] = upper
+                    total[:extent] = upper[:extent]
                     continue
-                lower = trees[source, group + half + drift // 2]
                 shift = (drift + 1) // 2
-                for channel in range(channels - shift):
-                    total[channel] = upper[channel] + lower[channel + shift]
-                for channel in range(channels - shift, channels):
-                    total[channel] = upper[channel]
+                lower = trees[source, group + half + drift // 2][shift:]
+                for channel in range(extent):
+                    total[channel] = upper[channel] + lower[channel]
         source = target
         half *= 2
     return source
@@ -167,28 +240,16 @@ def _taylor_tree(trees: npt.NDArray[np.float32], spectra: int) -> int:
 
 @kernel
 def _keep_best(
-    sums: npt.NDArray[np.float32],
-    spectra: int,
-    block: int,
-    width: int,
-    max_rate: float,
+    total: npt.NDArray[np.float32],
     median: float,
-    sigma: float,
-    first: int,
+    scale: float,
+    rate: np.float32,
     best_snr: npt.NDArray[np.float32],
     best_rate: npt.NDArray[np.float32],
 ) -> None:
-    """Compare the sums of one drift block with the best so far, channel half-way by channel half-way."""
-    size, channels = sums.shape
-    count = best_snr.shape[0]
-    centring = 0.0 if width % 2 else -0.5
-    for drift in range(size):
-        rate = block + drift / (size - 1)
-        if abs(rate) > max_rate + 0.5 / size:
-            continue
-        offset = int(np.floor(rate * (spectra - 1) / 2 + centring + 0.5)) - first
-        for channel in range(max(0, -offset), min(channels, count - offset)):
-            snr = np.float32((sums[drift, channel] - median) / sigma)
-            if snr > best_snr[channel + offset]:
-                best_snr[channel + offset] = snr
-                best_rate[channel + offset] = rate
+    """Compare the sums of lines of one rate with the best so far."""
+    for channel in range(best_snr.shape[0]):
+        snr = (total[channel] - median) * scale
+        better = snr > best_snr[channel]
+        best_snr[channel] = snr if better else best_snr[channel]
+        best_rate[channel] = rate if better else best_rate[channel]

@@ -88,8 +88,6 @@ class ChannelFinder:
         Fine channels per coarse channel.
     channels : int
         Coarse channels in the band.
-    threshold : float
-        Signal-to-noise ratio of a hit.
     limit : int
         Hits after which a coarse channel is given up.
     """
@@ -97,10 +95,9 @@ class ChannelFinder:
     grid: DriftGrid
     fine: int
     channels: int
-    threshold: float
     limit: int
 
-    def find(self, channel: int, flats: Mapping[int, FlatBeam]) -> tuple[list[Cutout], bool]:
+    def find(self, channel: int, flats: Mapping[int, FlatBeam], lowest: float) -> tuple[list[Cutout], bool]:
         """Find the lines of one coarse channel, strongest first.
 
         Parameters
@@ -110,6 +107,8 @@ class ChannelFinder:
         flats : Mapping[int, FlatBeam]
             It and its neighbours as far as they exist. Found lines are masked in place, so what is found beyond the
             upper edge is not found again when its own turn comes.
+        lowest : float
+            Signal-to-noise ratio of a hit.
 
         Returns
         -------
@@ -119,13 +118,12 @@ class ChannelFinder:
             True when the channel was given up with lines left in it.
         """
         reach, own = self.grid.reach, flats[channel]
-        widths = {block_width(block) for block in self.grid.blocks}
-        levels = {width: noise(own, width) for width in widths}
+        levels = {width: noise(own, width) for width in {block_width(block) for block in self.grid.blocks}}
         found: list[Cutout] = []
-        threshold, base = self.threshold, channel * self.fine - reach
+        threshold, base, count = lowest, channel * self.fine - reach, self.fine + 4 * reach
+        power = self._window(channel, flats)
+        best = best_lines(power, self.grid, levels, reach, count)
         while True:
-            power = self._window(channel, flats)
-            best = best_lines(power, self.grid, levels, reach, self.fine + 4 * reach)
             top = int(np.argmax(best.snr[: self.fine]))
             if best.snr[top] < threshold:
                 return found, False
@@ -136,8 +134,14 @@ class ChannelFinder:
             middle, rate = measure(power, float(top + reach), float(best.rate[top]))
             line = Line(base + middle, rate, snr)
             found.append(self._cut(line, power, base))
-            self._mask(line, flats)
+            inside = self._mask(line, flats, channel, lowest)
             threshold = max(threshold, LEAKAGE_MARGIN * own.gap_leakage * snr)
+            power = self._window(channel, flats)
+            # Lines that cross the mask run at most this far from it half-way.
+            far = 2 * reach + guard_channels(line, self.fine, lowest) + 1
+            low, high = (max(0, top - far), min(count, top + far + 1)) if inside else (0, count)
+            again = best_lines(power, self.grid, levels, reach + low, high - low)
+            best.snr[low:high], best.rate[low:high] = again.snr, again.rate
 
     def _window(self, channel: int, flats: Mapping[int, FlatBeam]) -> npt.NDArray[np.float32]:
         """The coarse channel with `reach` channels below it and five times as many above; zeros beyond the band."""
@@ -150,6 +154,10 @@ class ChannelFinder:
             window[:, reach + self.fine :] = flats[channel + 1].power[:, : 5 * reach]
         return window
 
+    def cut(self, line: Line, channel: int, flats: Mapping[int, FlatBeam]) -> Cutout:
+        """The power around a line that was found in coarse channel `channel` of another beam."""
+        return self._cut(line, self._window(channel, flats), channel * self.fine - self.grid.reach)
+
     def _cut(self, line: Line, power: npt.NDArray[np.float32], base: int) -> Cutout:
         """A copy of the power around the line."""
         spectra = self.grid.spectra
@@ -158,18 +166,24 @@ class ChannelFinder:
         high = min(power.shape[1], math.ceil(ends[1]) + CUTOUT_MARGIN - base)
         return Cutout(line, power[:, low:high].copy(), base + low)
 
-    def _mask(self, line: Line, flats: Mapping[int, FlatBeam]) -> None:
-        """Set the power along the line to the noise level."""
-        spectra = self.grid.spectra
-        # Side lobes fall as rate / (pi k)**2 at distance k for a chirp, as 1 / (pi k)**2 for a steady tone.
-        lobes = math.sqrt(2 * line.snr * (1 + abs(line.rate)) / self.threshold) / math.pi
-        guard = min(math.ceil(abs(line.rate) / 2 + 2 + lobes), self.fine // 4)
+    def _mask(self, line: Line, flats: Mapping[int, FlatBeam], own: int, lowest: float) -> bool:
+        """Set the power along the line to the noise level; True when that is within coarse channel `own`."""
+        spectra, guard = self.grid.spectra, guard_channels(line, self.fine, lowest)
         centres = np.rint(line.middle + line.rate * (np.arange(spectra) - (spectra - 1) / 2)).astype(int)
         places = centres[:, None] + np.arange(-guard, guard + 1)
         rows = np.broadcast_to(np.arange(spectra)[:, None], places.shape)
-        for channel in np.unique(places // self.fine):
+        touched = np.unique(places // self.fine)
+        for channel in touched:
             if channel in flats:
                 flats[channel].power[rows, places % self.fine] = 0
+        return bool(touched.size == 1 and touched[0] == own)
+
+
+def guard_channels(line: Line, fine: int, threshold: float) -> int:
+    """Channels on either side of a line in which it may have left half the power of a hit of S/N `threshold`."""
+    # Side lobes fall as rate / (pi k)**2 at distance k for a chirp, as 1 / (pi k)**2 for a steady tone.
+    lobes = math.sqrt(2 * line.snr * (1 + abs(line.rate)) / threshold) / math.pi
+    return min(math.ceil(abs(line.rate) / 2 + 2 + lobes), fine // 4)
 
 
 def climb(snr: npt.NDArray[np.float32], place: int, distance: int) -> int:

@@ -12,6 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from socs_bl.search.kernel import kernel
+
 OVERSAMPLING = 20
 CHIRP_SAMPLES = 512
 FREQUENCY_RANGE = 2.0
@@ -66,19 +68,46 @@ def measure(power: npt.NDArray[np.float32], middle: float, rate: float) -> tuple
 
 def _scan(power: npt.NDArray[np.float32], middle: float, rate: float) -> tuple[float, float]:
     """The best of the grid of frequencies and drifts around one line."""
-    spectra, channels = power.shape
+    spectra = power.shape[0]
     offsets, profile = chirp_template(rate)
-    times = np.arange(spectra) - (spectra - 1) / 2
     side = math.ceil(abs(rate) / 2 + FREQUENCY_RANGE + DRIFT_RANGE_STEPS / 2) + SKIRT
-    columns = np.rint(middle + rate * times).astype(int)[:, None] + np.arange(-side, side + 1)
-    inside = (columns >= 0) & (columns < channels)
-    values = np.where(inside, np.take_along_axis(power, np.clip(columns, 0, channels - 1), axis=1), 0.0)
     middles = middle + np.arange(-FREQUENCY_RANGE, FREQUENCY_RANGE + FREQUENCY_STEP / 2, FREQUENCY_STEP)
-    best = (-math.inf, middle, rate)
-    for trial in rate + np.linspace(-DRIFT_RANGE_STEPS, DRIFT_RANGE_STEPS, 2 * DRIFT_STEPS + 1) / (spectra - 1):
-        distance = columns[None] - (middles[:, None, None] + (trial * times)[None, :, None])
-        template = np.interp(distance, offsets, profile)
-        score = (template * values).sum(axis=(1, 2)) / np.sqrt((template**2).sum(axis=(1, 2)))
-        top = int(np.argmax(score))
-        best = max(best, (float(score[top]), float(middles[top]), float(trial)))
-    return best[1], best[2]
+    trials = rate + np.linspace(-DRIFT_RANGE_STEPS, DRIFT_RANGE_STEPS, 2 * DRIFT_STEPS + 1) / (spectra - 1)
+    scores = np.zeros((trials.size, middles.size))
+    _correlate(power, middle, rate, side, middles, trials, float(offsets[0]), profile, scores)
+    trial, place = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    return float(middles[place]), float(trials[trial])
+
+
+@kernel
+def _correlate(
+    power: npt.NDArray[np.float32],
+    middle: float,
+    rate: float,
+    side: int,
+    middles: npt.NDArray[np.float64],
+    trials: npt.NDArray[np.float64],
+    lowest: float,
+    profile: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64],
+) -> None:
+    """Normalised correlation of the power within `side` of a line with the template along each trial line."""
+    spectra, channels = power.shape
+    for drift in range(trials.size):
+        for place in range(middles.size):
+            product, norm = 0.0, 0.0
+            for row in range(spectra):
+                time = row - (spectra - 1) / 2
+                centre = int(np.rint(middle + rate * time))
+                line = middles[place] + trials[drift] * time
+                for column in range(centre - side, centre + side + 1):
+                    position = (column - line - lowest) * OVERSAMPLING
+                    index = int(np.floor(position))
+                    if index < 0 or index + 1 >= profile.size:
+                        continue
+                    part = position - index
+                    value = profile[index] * (1 - part) + profile[index + 1] * part
+                    norm += value * value
+                    if 0 <= column < channels:
+                        product += value * power[row, column]
+            scores[drift, place] = product / np.sqrt(norm)

@@ -9,11 +9,12 @@ import numpy as np
 
 from socs_bl.core.errors import Refused
 from socs_bl.core.whole_file import write_whole
-from socs_bl.search.engine import SearchResult
+from socs_bl.search.bfr5 import INCOHERENT
+from socs_bl.search.engine import Hit, SearchResult
 from socs_bl.search.hits import Cutout
 
 
-def write_waterfall(path: Path, result: SearchResult, cutout: Cutout) -> None:
+def write_waterfall(path: Path, result: SearchResult, cutout: Cutout, hit: Hit) -> None:
     """Draw the power around a found line, with the line beside it, as PNG.
 
     Parameters
@@ -24,6 +25,8 @@ def write_waterfall(path: Path, result: SearchResult, cutout: Cutout) -> None:
         The search.
     cutout : Cutout
         One of its `cutouts`.
+    hit : Hit
+        The hit that it shows.
 
     Raises
     ------
@@ -59,10 +62,10 @@ def write_waterfall(path: Path, result: SearchResult, cutout: Cutout) -> None:
     axes.set_xlim(*sorted((hertz(cutout.first - 0.5), hertz(cutout.first + width - 0.5))))
     axes.set_xlabel(f"frequency - {start_mhz:.6f} MHz (Hz)")
     axes.set_ylabel("time from the first sample (s)")
-    drift = line.rate * band.fine_hz / result.spectrum_s
+    beam = "incoherent beam" if hit.beam == INCOHERENT.number else f"beam {hit.beam} ({hit.beam_name})"
     axes.set_title(
-        f"{result.header.text('SRC_NAME', '')}  {result.header.text('INSTANCE', '')}  "
-        f"drift {drift:+.3f} Hz/s, S/N {line.snr:.0f}"
+        f"{result.header.text('SRC_NAME', '')}  {result.header.text('INSTANCE', '')}  {beam}\n"
+        f"drift {hit.drift_hz_s:+.3f} Hz/s, S/N {hit.snr:.0f}"
     )
     figure.colorbar(image, ax=axes, label="power above the noise level")
     picture = io.BytesIO()

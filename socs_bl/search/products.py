@@ -1,6 +1,9 @@
-"""What a search leaves behind: ``<stem>.dat``, ``<stem>.search.json`` and ``<stem>.hit<NN>.png``.
+"""What a search leaves behind.
 
-The JSON holds everything in full precision, with the settings that were used; the ``.dat`` is for other people's tools.
+``<stem>.search.json`` holds everything in full precision, with the settings that were used. For other people's tools there
+are the hit list ``<stem>.dat`` (turbo_seti), ``<stem>.hits`` and ``<stem>.stamps`` (seticore) and, when asked for,
+``<stem>.beamNN.h5`` and ``<stem>.incoherent.h5`` (FBH5); for people, a picture of each of the strongest hits,
+``<stem>.hit<NN>.png``.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ from typing import Any
 from socs_bl.capture.guppi import find_recordings
 from socs_bl.core.whole_file import write_whole
 from socs_bl.search.config import SearchConfig
-from socs_bl.search.dat import start_mjd, write_dat
+from socs_bl.search.dat import write_dat
 from socs_bl.search.engine import SEARCHED, Progress, SearchResult
+from socs_bl.search.fbh5 import beam_file
 from socs_bl.search.plot import write_waterfall
-
-MJD_OF_UNIX_EPOCH = 40587
+from socs_bl.search.seticore_files import write_hits, write_stamps
+from socs_bl.search.stamp import Stamp, read_stamps
+from socs_bl.search.voltages import start_unix
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class Products:
     Attributes
     ----------
     summary : dict
-        The contents of the JSON file without the hits, plus ``hit_count`` and ``paths`` of the GUPPI RAW files.
+        The contents of the JSON file without the hits, plus ``hit_count``, ``stamp_count``, and ``paths`` of the GUPPI RAW
+        files.
     paths : tuple[Path, ...]
         What was written: the hit list first.
     """
@@ -54,7 +60,7 @@ def summary_of(stem: str, paths: list[Path], result: SearchResult, config: Searc
         "obsid": header.text("OBSID", ""),
         "instance": header.text("INSTANCE", ""),
         "source": header.text("SRC_NAME", ""),
-        "start": (start_mjd(result) - MJD_OF_UNIX_EPOCH) * 86400.0,
+        "start": start_unix(header),
         "duration_s": result.duration_s,
         "low_hz": edges[0],
         "high_hz": edges[1],
@@ -65,8 +71,13 @@ def summary_of(stem: str, paths: list[Path], result: SearchResult, config: Searc
         "missing": result.missing,
         "given_up": list(result.given_up),
         "damage": result.damage,
+        "threshold": result.threshold,
+        "false_hits": result.false_hits,
+        "beams": [beam.name for beam in result.beams if beam.number >= 0],
+        "recipe": result.recipe,
+        "note": result.note,
         "files": [path.name for path in paths],
-        "config": config.model_dump(),
+        "config": config.model_dump(mode="json"),
     }
 
 
@@ -84,18 +95,28 @@ def write_products(
     """
     output.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    total = 2 + len(result.cutouts) if result.reason == SEARCHED else 1
+    stamps: list[Stamp] = []
+    total = 4 + len(result.cutouts) if result.reason == SEARCHED else 1
     if result.reason == SEARCHED:
+        prefix = output / stem
         written.append(output / f"{stem}.dat")
         write_dat(written[-1], result, config.max_drift_hz_s, paths[0].name)
+        progress("write", 1, total)
+        written.append(output / f"{stem}.hits")
+        write_hits(written[-1], result, config.telescope_id)
+        written.append(output / f"{stem}.stamps")
+        stamps = read_stamps(paths, result, config.stamps)
+        write_stamps(written[-1], result, stamps, config.telescope_id)
         for number, cutout in enumerate(result.cutouts, 1):
             progress("write", len(written), total)
             written.append(output / f"{stem}.hit{number:02d}.png")
-            write_waterfall(written[-1], result, cutout)
+            write_waterfall(written[-1], result, cutout, result.hits[number - 1])
+        # Written by the search itself, since they are as large as the recording.
+        written += [path for path in (beam_file(prefix, beam) for beam in result.beams) if path.is_file()]
     summary = summary_of(stem, paths, result, config)
     hits = [asdict(hit) for hit in result.hits]
     written.append(output / f"{stem}.search.json")
     write_whole(written[-1], json.dumps({**summary, "hits": hits}, indent=1).encode())
     progress("write", total, total)
-    found = {"hit_count": len(hits), "paths": [str(path) for path in paths]}
+    found = {"hit_count": len(hits), "stamp_count": len(stamps), "paths": [str(path) for path in paths]}
     return Products({**summary, **found}, tuple(written))

@@ -1,8 +1,9 @@
 """Fine spectra of one coarse channel.
 
 One FFT of `fine` samples per spectrum, rectangular window, no overlap; spectra follow each other without a pause, so
-their length is ``fine / |CHAN_BW|`` seconds and a block boundary may fall anywhere in one. The output is shifted:
-fine channel ``fine / 2`` is the centre of the coarse channel (DC), channel 0 its lower edge.
+their length is ``fine / |CHAN_BW|`` seconds and a block boundary may fall anywhere in one. The FFT's own order is kept
+(channel 0 is the centre of the coarse channel, DC) until power is summed; power is shifted, so that fine channel
+``fine / 2`` is the centre and channel 0 the lower edge.
 
 Gaps. A spectrum of which a fraction ``g`` is missing carries only ``1 - g`` of the noise power; its weight makes up for
 it. Above `max_missing` its weight is zero. In a spectrum with a gap the mean of the samples that are there is taken
@@ -17,10 +18,10 @@ import numpy.typing as npt
 import scipy.fft
 
 from socs_bl.search.kernel import kernel
-from socs_bl.search.voltages import AntennaVoltages
+from socs_bl.search.voltages import AntennaSurvey, AntennaVoltages
 
 
-def weigh(voltages: AntennaVoltages, max_missing: float) -> tuple[npt.NDArray[np.float32], float]:
+def weigh(survey: AntennaSurvey, fine: int, max_missing: float) -> tuple[npt.NDArray[np.float32], float]:
     """Weights of one antenna's spectra, and the power that gaps smear.
 
     Each polarisation is scaled to unit mean power over the recording, so that a hot receiver does not drown the others:
@@ -28,8 +29,10 @@ def weigh(voltages: AntennaVoltages, max_missing: float) -> tuple[npt.NDArray[np
 
     Parameters
     ----------
-    voltages : AntennaVoltages
-        As read; a spectrum with a gap loses its mean in place.
+    survey : AntennaSurvey
+        What is there.
+    fine : int
+        Samples per spectrum.
     max_missing : float
         Largest fraction missing.
 
@@ -38,26 +41,40 @@ def weigh(voltages: AntennaVoltages, max_missing: float) -> tuple[npt.NDArray[np
     numpy.ndarray
         float32 (polarisations, spectra): factor from ``|FFT|**2`` to power; 0 for spectra left out.
     float
-        Sum over the used spectra of ``(g / (1 - g))**2``.
+        Sum over polarisations and used spectra of ``(g / (1 - g))**2``.
     """
-    polarisations, spectra, fine = voltages.samples.shape
-    there = np.count_nonzero(voltages.present, axis=1)
+    there = survey.counts
     used = (there > 0) & (there >= (1 - max_missing) * fine)
-    for spectrum in np.flatnonzero(used & (there < fine)):
-        _subtract_mean(voltages.samples[:, spectrum], voltages.present[spectrum], int(there[spectrum]))
-    energy = np.array([_energy(voltages.samples[p].reshape(-1)) for p in range(polarisations)])
-    total = int(there.sum())
-    mean_power = energy / max(total, 1)
-    weights = np.zeros((polarisations, spectra), np.float32)
-    live = np.flatnonzero(mean_power > 0)
-    weights[np.ix_(live, np.flatnonzero(used))] = 1.0 / (mean_power[live, None] * there[used][None, :])
+    weights = np.zeros((survey.mean_power.size, there.size), np.float32)
+    live = np.flatnonzero(survey.mean_power > 0)
+    weights[np.ix_(live, np.flatnonzero(used))] = 1.0 / (survey.mean_power[live, None] * there[used][None, :])
     gap = 1.0 - there[used] / fine
     return weights, float(live.size * np.sum((gap / (1.0 - gap)) ** 2))
 
 
-def fine_spectra(voltages: AntennaVoltages) -> npt.NDArray[np.complex64]:
-    """FFT of every spectrum: complex64 (polarisations, spectra, fine), in FFT order. Destroys `voltages.samples`."""
-    return np.asarray(scipy.fft.fft(voltages.samples, axis=-1, overwrite_x=True, workers=1), np.complex64)
+def fine_spectra(
+    voltages: AntennaVoltages, counts: npt.NDArray[np.int64], workers: int = 1
+) -> npt.NDArray[np.complex64]:
+    """FFT of every spectrum, in FFT order.
+
+    Parameters
+    ----------
+    voltages : AntennaVoltages
+        As read; destroyed.
+    counts : numpy.ndarray
+        int64 (spectra,): samples present in each.
+    workers : int
+        Threads.
+
+    Returns
+    -------
+    numpy.ndarray
+        complex64 (polarisations, spectra, fine).
+    """
+    fine = voltages.samples.shape[2]
+    for spectrum in np.flatnonzero((counts > 0) & (counts < fine)):
+        _subtract_mean(voltages.samples[:, spectrum], voltages.present[spectrum], int(counts[spectrum]))
+    return np.asarray(scipy.fft.fft(voltages.samples, axis=-1, overwrite_x=True, workers=workers), np.complex64)
 
 
 @kernel
@@ -71,12 +88,42 @@ def _subtract_mean(samples: npt.NDArray[np.complex64], present: npt.NDArray[np.u
 
 
 @kernel
-def _energy(samples: npt.NDArray[np.complex64]) -> float:
-    """Sum of ``|x|**2``, in double precision: chunks of float32 first, so that it is vectorised."""
-    total = 0.0
-    for start in range(0, samples.shape[0], 1024):
-        part = np.float32(0.0)
-        for index in range(start, min(start + 1024, samples.shape[0])):
-            part += samples[index].real * samples[index].real + samples[index].imag * samples[index].imag
-        total += float(part)
-    return total
+def add_power(
+    spectra: npt.NDArray[np.complex64], weights: npt.NDArray[np.float32], power: npt.NDArray[np.float32]
+) -> None:
+    """Add ``weight * |X|**2`` to `power`, moving DC to the middle.
+
+    Parameters
+    ----------
+    spectra : numpy.ndarray
+        complex64 (polarisations, spectra, fine), FFT order.
+    weights : numpy.ndarray
+        float32 (polarisations, spectra).
+    power : numpy.ndarray
+        float32 (spectra, fine), shifted; added to.
+    """
+    polarisations, rows, fine = spectra.shape
+    middle = fine // 2
+    for polarisation in range(polarisations):
+        for row in range(rows):
+            weight = weights[polarisation, row]
+            if weight == 0:
+                continue
+            source = spectra[polarisation, row]
+            target = power[row]
+            for k in range(middle):
+                x = source[k]
+                target[k + middle] += weight * (x.real * x.real + x.imag * x.imag)
+            for k in range(middle, fine):
+                x = source[k]
+                target[k - middle] += weight * (x.real * x.real + x.imag * x.imag)
+
+
+def replace_dc(power: npt.NDArray[np.float32]) -> None:
+    """Replace channel ``fine / 2`` of float32 (spectra, fine) by the mean of its neighbours, in place.
+
+    An offset of the digitisers stands there in every coarse channel. A signal that stays within that one channel is
+    therefore not found.
+    """
+    middle = power.shape[1] // 2
+    power[:, middle] = 0.5 * (power[:, middle - 1] + power[:, middle + 1])

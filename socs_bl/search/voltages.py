@@ -4,22 +4,29 @@ The time of a sample is its packet index, not its place in the file: block ``b``
 ``(PKTIDX_b - PKTIDX_0) * HNTIME`` of the recording, so a block that was never written leaves a gap of the right length.
 Heaps that never arrived are recorded as zeros; a heap (``HNTIME`` spectra of one antenna) without a single non-zero
 sample in a coarse channel counts as missing there, and so does everything between blocks.
+
+An antenna's coarse channel is read twice: `Recording.survey` finds what is there and how strong it is, and
+`Recording.read` then turns some spectra at a time into complex numbers.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from socs_bl.capture.guppi import Block
+from socs_bl.capture.guppi import Block, Header
 from socs_bl.core.errors import Refused
 from socs_bl.search.kernel import kernel
 
 # Longer stretches of never recorded packets than this many recordings are a damaged index, not a gap.
 MAX_STRETCH = 4
+# Samples of each heap that an antenna's power is measured on.
+PROBE = 32
+MJD_OF_UNIX_EPOCH = 40587
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Band:
 
 @dataclass
 class AntennaVoltages:
-    """Work space for one antenna of one coarse channel, used again and again.
+    """Work space for some spectra of one antenna of one coarse channel, used again and again.
 
     Attributes
     ----------
@@ -79,6 +86,36 @@ class AntennaVoltages:
 
     samples: npt.NDArray[np.complex64]
     present: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class AntennaSurvey:
+    """What is there of one antenna of one coarse channel.
+
+    Attributes
+    ----------
+    heaps : tuple of numpy.ndarray
+        uint8 per block: 1 for heaps that arrived.
+    counts : numpy.ndarray
+        int64 (spectra,): samples present in each spectrum.
+    mean_power : numpy.ndarray
+        float64 (polarisations,): mean of ``|x|**2`` over the first samples of each heap; 0 when there are none.
+    """
+
+    heaps: tuple[npt.NDArray[np.uint8], ...]
+    counts: npt.NDArray[np.int64]
+    mean_power: npt.NDArray[np.float64]
+
+
+def start_unix(header: Header) -> float:
+    """Unix UTC time of a recording's first sample, from ``STT_IMJD``, ``STT_SMJD`` and ``STT_OFFS``; 0 without them."""
+    seconds = header.number("STT_SMJD", 0.0) + header.number("STT_OFFS", 0.0)
+    return (header.number("STT_IMJD", MJD_OF_UNIX_EPOCH) - MJD_OF_UNIX_EPOCH) * 86400.0 + seconds
+
+
+def start_mjd(header: Header) -> float:
+    """UTC of a recording's first sample, MJD."""
+    return MJD_OF_UNIX_EPOCH + start_unix(header) / 86400.0
 
 
 class Recording:
@@ -162,21 +199,88 @@ class Recording:
         """The frequency axis with `fine` channels per coarse channel."""
         return Band(self.centre_mhz, self.chan_bw_hz, self.channels, fine)
 
-    def workspace(self, fine: int) -> AntennaVoltages:
-        """Work space for whole FFTs of `fine` samples; what is left at the end of the recording is not used."""
-        spectra = self.samples // fine
+    def workspace(self, fine: int, spectra: int) -> AntennaVoltages:
+        """Work space for `spectra` whole FFTs of `fine` samples."""
         return AntennaVoltages(
             np.zeros((self.polarisations, spectra, fine), np.complex64), np.zeros((spectra, fine), np.uint8)
         )
 
-    def read(self, antenna: int, channel: int, into: AntennaVoltages) -> None:
-        """Fill `into` with one antenna of one coarse channel; missing samples are zero and not `present`."""
+    def survey(self, antenna: int, channel: int, fine: int) -> AntennaSurvey:
+        """Find the heaps of one antenna of one coarse channel; what is left after the last whole FFT is not counted."""
+        spectra = self.samples // fine
+        counts = np.zeros(spectra, np.int64)
+        energy = np.zeros(self.polarisations, np.int64)
+        heaps, probed = [], 0
+        for block, offset in zip(self.blocks, self.offsets, strict=True):
+            raw = np.asarray(block.data[antenna, channel])
+            heaps.append(np.zeros(-(-raw.shape[0] // self.heap), np.uint8))
+            probed += _survey(raw, offset, self.heap, fine, heaps[-1], counts, energy)
+        return AntennaSurvey(tuple(heaps), counts, energy / max(1, probed))
+
+    def read(self, antenna: int, channel: int, survey: AntennaSurvey, first: int, into: AntennaVoltages) -> None:
+        """Fill `into` with one antenna of one coarse channel, from spectrum `first` on.
+
+        Missing samples are zero and not `present`.
+        """
+        fine = into.samples.shape[2]
+        rows = into.samples.shape[1]
         samples = into.samples.reshape(self.polarisations, -1)
         present = into.present.reshape(-1)
-        samples[:] = 0
-        present[:] = 0
-        for block, offset in zip(self.blocks, self.offsets, strict=True):
-            _unpack(np.asarray(block.data[antenna, channel]), offset, self.heap, samples, present)
+        complete = bool(np.all(survey.counts[first : first + rows] == fine))
+        present[:] = complete
+        if not complete:
+            samples[:] = 0
+        low, high = first * fine, (first + rows) * fine
+        # The last block that begins at or before the first sample, and those after it.
+        number = max(0, bisect_right(self.offsets, low) - 1)
+        while number < len(self.blocks) and self.offsets[number] < high:
+            raw = np.asarray(self.blocks[number].data[antenna, channel])
+            _unpack(raw, self.offsets[number] - low, self.heap, survey.heaps[number], samples, present)
+            number += 1
+
+
+@kernel
+def _survey(
+    raw: npt.NDArray[np.int8],
+    offset: int,
+    heap: int,
+    fine: int,
+    heaps: npt.NDArray[np.uint8],
+    counts: npt.NDArray[np.int64],
+    energy: npt.NDArray[np.int64],
+) -> int:
+    """Heaps and samples per spectrum of one block, int8 (time, polarisation, 2).
+
+    Adds ``|x|**2`` of the first `PROBE` samples of each heap to `energy`; returns how many samples those are.
+    """
+    times, polarisations, _ = raw.shape
+    last = min(times, counts.shape[0] * fine - offset)
+    probed = 0
+    for number in range(heaps.shape[0]):
+        start = number * heap
+        stop = min(start + heap, last)
+        if start >= stop:
+            break
+        probe = min(start + PROBE, stop)
+        total = np.int64(0)
+        for polarisation in range(polarisations):
+            part = np.int64(0)
+            for time in range(start, probe):
+                real, imaginary = np.int64(raw[time, polarisation, 0]), np.int64(raw[time, polarisation, 1])
+                part += real * real + imaginary * imaginary
+            energy[polarisation] += part
+            total += part
+        if total == 0 and not raw[probe:stop].any():
+            continue
+        heaps[number] = 1
+        probed += probe - start
+        place = offset + start
+        while place < offset + stop:
+            spectrum = place // fine
+            until = min((spectrum + 1) * fine, offset + stop)
+            counts[spectrum] += until - place
+            place = until
+    return probed
 
 
 @kernel
@@ -184,27 +288,23 @@ def _unpack(
     raw: npt.NDArray[np.int8],
     offset: int,
     heap: int,
+    heaps: npt.NDArray[np.uint8],
     samples: npt.NDArray[np.complex64],
     present: npt.NDArray[np.uint8],
 ) -> None:
-    """Turn int8 (time, polarisation, 2) into complex samples from `offset` on, heap by heap."""
+    """Put what is there of a block, int8 (time, polarisation, 2), in place; sample 0 of it belongs at `offset`."""
     times, polarisations, _ = raw.shape
-    last = min(times, present.shape[0] - offset)
-    for start in range(0, last, heap):
-        stop = min(start + heap, last)
-        seen = False
-        for time in range(start, stop):
-            for polarisation in range(polarisations):
-                if raw[time, polarisation, 0] != 0 or raw[time, polarisation, 1] != 0:
-                    seen = True
-                    break
-            if seen:
-                break
-        if not seen:
+    wanted = present.shape[0]
+    for number in range(max(0, -offset) // heap, heaps.shape[0]):
+        start = max(number * heap, -offset)
+        stop = min((number + 1) * heap, times, wanted - offset)
+        if start >= stop:
+            break
+        if not heaps[number]:
             continue
         present[offset + start : offset + stop] = 1
         for polarisation in range(polarisations):
-            for time in range(start, stop):
-                samples[polarisation, offset + time] = complex(
-                    np.float32(raw[time, polarisation, 0]), np.float32(raw[time, polarisation, 1])
-                )
+            source = raw[start:stop, polarisation]
+            target = samples[polarisation, offset + start : offset + stop]
+            for time in range(stop - start):
+                target[time] = complex(np.float32(source[time, 0]), np.float32(source[time, 1]))
