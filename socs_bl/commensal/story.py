@@ -166,7 +166,11 @@ class CommensalTeller(Teller[CommensalMachine]):
             return f"{was}{after.duty.value}{owner}{run}" + (f": {after.reason}" if after.reason else "")
         if isinstance(before, Subarray) and isinstance(after, Subarray):
             changed = _fields(before, after)
+            if not changed:
+                return super().difference(before, after)
             return ", ".join(f"{name} {_word(before, name)} -> {_word(after, name)}" for name in changed)
+        if isinstance(after, Subarray):
+            return f"{after.freesub.value}, {after.recproc.value}"
         if isinstance(before or after, Preparation) and (before is None or after is None):
             return "a recording is being prepared" if after else "the preparation has ended"
         return super().difference(before, after)

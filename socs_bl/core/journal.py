@@ -9,7 +9,7 @@ another host may take over, `socs_bl.services.sqlite_journal` where the machine 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -65,6 +65,16 @@ class Stored(msgspec.Struct, frozen=True):
     epoch: int
     sequence: int
     fields: Mapping[str, bytes]
+
+
+class Listed(NamedTuple):
+    """One of the journals that a server or file holds: its name, writer and epoch, its end, and where its base is."""
+
+    name: str
+    epoch: int
+    writer: str
+    sequence: int
+    base: int
 
 
 class Journal(Protocol):

@@ -6,7 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from socs_bl.core.errors import Refused
-from socs_bl.core.journal import Journal
+from socs_bl.core.journal import Journal, Listed
+from socs_bl.services import redis_journal, sqlite_journal
 from socs_bl.services.redis_journal import RedisJournal
 from socs_bl.services.redis_url import redact
 from socs_bl.services.sqlite_journal import SqliteJournal
@@ -59,3 +60,20 @@ def sqlite_path(url: str) -> Path:
             f"{url!r} names no file; write three slashes and the path from the root on: sqlite:///var/lib/x.db"
         )
     return Path("/" + unquote(parts.path).lstrip("/"))
+
+
+def list_journals(url: str) -> list[Listed]:
+    """The journals at a URL, by name.
+
+    Raises
+    ------
+    Refused
+        When the URL is not one of journals.
+    Retry, Faulty
+        When it cannot be read.
+    """
+    if urlsplit(url).scheme == SQLITE_SCHEME:
+        return sqlite_journal.list_journals(sqlite_path(url))
+    if urlsplit(url).scheme in REDIS_SCHEMES:
+        return redis_journal.list_journals(url)
+    raise Refused(f"{redact(url)!r} is not the URL of journals")

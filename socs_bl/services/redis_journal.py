@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 
 from socs_bl.core.errors import Faulty, Refused, Retry
-from socs_bl.core.journal import Commit, CommitUnknown, Fenced, OutOfSequence, Stored, check_writes
+from socs_bl.core.journal import Commit, CommitUnknown, Fenced, Listed, OutOfSequence, Stored, check_writes
 from socs_bl.services.redis_server import SOCKET_TIMEOUT, make_client
 
 ItemT = TypeVar("ItemT")
@@ -373,6 +373,28 @@ class RedisJournal:
             yield
         except (redis.RedisError, OSError) as error:
             raise Retry(f"journal {self.name} cannot be {what}: Redis does not answer ({error})") from error
+
+
+def list_journals(url: str) -> list[Listed]:
+    """The journals on a server, by name.
+
+    Raises
+    ------
+    Retry
+        When the server does not answer.
+    """
+    found = []
+    try:
+        with make_client(url, decode_responses=True) as client:
+            for key in client.scan_iter("*:meta", count=READ_CHUNK, _type="hash"):
+                epoch, *rest = client.hmget(key, "epoch", "writer", "sequence", "base_sequence")
+                if epoch is not None:
+                    writer, sequence, base = rest
+                    name = str(key).removesuffix(":meta")
+                    found.append(Listed(name, int(epoch), writer or "", int(sequence or 0), int(base or 0)))
+    except (redis.RedisError, OSError) as error:
+        raise Retry(f"journals cannot be listed: Redis does not answer ({error})") from error
+    return sorted(found)
 
 
 def _chunks(items: Iterable[ItemT]) -> Iterator[list[ItemT]]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from socs_bl.core.errors import Faulty, Refused, Retry
-from socs_bl.core.journal import Commit, CommitUnknown, Fenced, OutOfSequence, Stored, check_writes
+from socs_bl.core.journal import Commit, CommitUnknown, Fenced, Listed, OutOfSequence, Stored, check_writes
 
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process that writes into the same file
 READ_CHUNK = 500  # entries fetched at a time
@@ -246,19 +246,40 @@ class SqliteJournal:
                 f"{self.path} could not be written to the end ({error}); look at the disk, then reload from the journal"
             ) from error
 
-    @contextlib.contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise Retry(f"journal {self.name} cannot be {what}: {self.path}: {_cause(error, self.path)}") from error
-        except sqlite3.DatabaseError as error:
-            raise Faulty(
-                f"journal {self.name} cannot be {what}: {self.path} is damaged ({error}); restore it from its backup",
-                self.name,
-            ) from error
-        except OSError as error:
-            raise Retry(f"journal {self.name} cannot be {what}: {self.path}: {error}") from error
+    def _telling(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return telling(f"journal {self.name}", what, self.path)
+
+
+@contextlib.contextmanager
+def telling(name: str, what: str, path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, with the file and what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise Retry(f"{name} cannot be {what}: {path}: {_cause(error, path)}") from error
+    except sqlite3.DatabaseError as error:
+        raise Faulty(
+            f"{name} cannot be {what}: {path} is damaged ({error}); restore it from its backup", str(path)
+        ) from error
+    except OSError as error:
+        raise Retry(f"{name} cannot be {what}: {path}: {error}") from error
+
+
+def list_journals(path: Path) -> list[Listed]:
+    """The journals in a file, by name.
+
+    Raises
+    ------
+    Refused
+        When there is no such file.
+    Retry, Faulty
+        When it cannot be read.
+    """
+    if not path.is_file():
+        raise Refused(f"{path} is no file; give the path of one that holds journals")
+    query = "SELECT name, epoch, writer, sequence, base_sequence FROM journal ORDER BY name"
+    with telling("journals", "listed", path), contextlib.closing(open_file(path)) as connection:
+        return [Listed(*row) for row in connection.execute(query)]
 
 
 def open_file(path: Path, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
