@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
@@ -13,8 +14,12 @@ from socs_bl.core.clock import SystemClock, compact_utc
 from socs_bl.core.config import check, load
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.services.redis_server import connect
+from socs_bl.services.redis_url import add_redis_arguments
 from socs_bl.simulators import cam
 from socs_bl.simulators.config import Schedule
+from socs_bl.simulators.field import Position, draw_field
+from socs_bl.simulators.geometry import separation
+from socs_bl.simulators.selector import Pointing, TargetSelector
 from socs_bl.simulators.telescope import Control, Step, plan
 from socs_bl.simulators.telescope_fengines import FEngines
 from socs_bl.simulators.truth import InjectedTone, inject, write_truth
@@ -22,6 +27,7 @@ from socs_bl.simulators.truth import InjectedTone, inject, write_truth
 REPORT_INTERVAL = 1.0  # seconds
 START_LEAD = 2.0  # seconds for the F-engines' processes to start
 REDIS_TRIES = 10
+SAME_PLACE = 1e-6  # radians by which a pointing may differ from the schedule's target
 
 
 class Telescope(Agent):
@@ -44,12 +50,44 @@ class Telescope(Agent):
         self.redis = connect(args.redis_url)
         self.run_dir = Path(args.run_dir)
         self.engines = FEngines(self.schedule, self.run_dir / "fengines", args.interface)
+        self.fields: dict[str, tuple[Position, ...]] = {}
 
     def close(self) -> None:
         """Also end the F-engines."""
         super().close()
         self.engines.kill()
         self.redis.close()
+
+    @operation("process", privs=2, startup=True)
+    async def select_targets(self, session: Session, *, test_mode: bool = False) -> str | None:
+        """select_targets(test_mode=False)
+
+        **Process** - Answer pointings with the targets in the field of view and a beamformer recipe, as the target
+        selector and the recipe generator of a site do; starts with the agent.
+
+        Parameters:
+            test_mode (bool, optional): End after one report. This is meant only for testing.
+
+        Notes:
+            The recipes are written to the directory ``bfr5`` under ``--run-dir``. The session data are::
+
+                >>> response.session['data']
+                {"listening": True, "answered": 4, "failed": 0, "obsid": "MeerKAT:array_1:20261121T040010Z",
+                 "fault": "", "recipes": "/data/telescope/bfr5", "sequence": 12}
+
+            'obsid' is that of the last one answered, 'fault' why the last one that failed did.
+        """
+        directory = self.run_dir / "bfr5"
+        selector = TargetSelector(self.args.redis_url, self.schedule, directory, self._field_of)
+        selector.start()
+        try:
+            while True:
+                answers = selector.answers
+                session.update(listening=selector.listening, recipes=directory, **dataclasses.asdict(answers))
+                if test_mode or not await session.sleep(REPORT_INTERVAL):
+                    return "Stopped."
+        finally:
+            await self.in_thread(selector.stop)
 
     @operation("process", privs=2, hardware="fengines")
     async def fengines(self, session: Session, *, test_mode: bool = False) -> str | None:
@@ -203,6 +241,15 @@ class Telescope(Agent):
                 await self._end(session)
         return f"{schedule.cycles} cycles observed."
 
+    def _field_of(self, pointing: Pointing) -> tuple[Position, ...]:
+        """The targets of a field: those of the schedule's track, or new ones for a track by hand."""
+        planned = self.fields.get(pointing.array, ())
+        centre = Position(pointing.target, pointing.ra_deg, pointing.dec_deg)
+        if planned and separation(planned[0].radians(), centre.radians()) < SAME_PLACE:
+            return planned
+        subarray = self.schedule.subarray(pointing.array)
+        return draw_field(self.schedule.site, subarray, centre, pointing.start, str(self.schedule.seed))
+
     def _changed(self, cycles: int | None, seed: int | None, gap: float | None) -> Schedule:
         """The schedule with what a request wants otherwise."""
         raw = self.schedule.model_dump()
@@ -227,6 +274,8 @@ class Telescope(Agent):
                 self.engines.check()
                 await session.sleep(min(left, REPORT_INTERVAL))
             cycle = max(cycle, step.cycle)
+            if step.event == "target":
+                self.fields[step.subarray] = truth.field(step.subarray, step.cycle)
             await self._say(session, step)
         session.progress(f"cycle {cycle} of {schedule.cycles}", total, total, "s")
 
@@ -299,7 +348,7 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     """The arguments of this agent."""
     parser = parser or argparse.ArgumentParser()
     group = parser.add_argument_group("Agent Options")
-    group.add_argument("--redis-url", default="redis://127.0.0.1:6379/0", help="Redis that CAM's keys and alerts go to")
+    add_redis_arguments(group, "Redis that CAM's keys and alerts go to")
     group.add_argument("--config", help="schedule (YAML); without it, the demonstration")
     group.add_argument("--interface", default="127.0.0.1", help="address of the interface the F-engines send through")
     group.add_argument("--run-dir", default="run/telescope", help="where injected tones and logs are written")

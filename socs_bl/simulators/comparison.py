@@ -2,7 +2,8 @@
 
 Made afterwards, by whoever ran both. Which recordings should hold a tone follows from their own times and frequency
 ranges; a tone's frequency is carried from its reference time to the first sample of each recording, where searches
-report theirs.
+report theirs. What signal-to-noise ratio it must have there is said by `socs_bl.simulators.expectation`, and which beam it
+must be in by its position: a beam is known by the name of the target it points at.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Literal
 import msgspec
 
 from socs_bl.core.errors import Refused
+from socs_bl.simulators.expectation import Resolution, expected_snr
 from socs_bl.simulators.truth import InjectedTone
 
-Verdict = Literal["found", "missed", "not recorded", "unexpected"]
+Verdict = Literal["found", "wrong beam", "missed", "not recorded", "unexpected"]
+INCOHERENT = -1
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,17 @@ class Found:
         At the first sample of the recording.
     drift_hz_s : float
     snr : float
+    beam : int
+        Number of the beam it is strongest in; -1: the incoherent sum.
+    beam_name : str
+        What that beam points at; empty for the incoherent sum.
     """
 
     frequency_hz: float
     drift_hz_s: float
     snr: float
+    beam: int = INCOHERENT
+    beam_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,10 @@ class SearchedRecording:
     fine_channel_hz, drift_step_hz_s : float
         Resolution of the search; also how far a hit may be off.
     hits : tuple of Found
+    spectra : int
+        Spectra that were searched.
+    beams : tuple of str
+        What the beams point at; empty when there was no recipe.
     missing : float
         Fraction of the recording that was not received.
     """
@@ -65,6 +78,8 @@ class SearchedRecording:
     fine_channel_hz: float
     drift_step_hz_s: float
     hits: tuple[Found, ...]
+    spectra: int
+    beams: tuple[str, ...] = ()
     missing: float = 0.0
 
 
@@ -72,6 +87,8 @@ class _Hit(msgspec.Struct, frozen=True):
     frequency_mhz: float
     drift_hz_s: float
     snr: float
+    beam: int = INCOHERENT
+    beam_name: str = ""
 
 
 class _Search(msgspec.Struct, frozen=True):
@@ -86,7 +103,9 @@ class _Search(msgspec.Struct, frozen=True):
     fine_channel_hz: float
     drift_step_hz_s: float
     missing: float
+    spectra: int
     hits: tuple[_Hit, ...]
+    beams: tuple[str, ...] = ()
 
 
 def read_search(path: Path) -> SearchedRecording:
@@ -116,7 +135,11 @@ def read_search(path: Path) -> SearchedRecording:
         fine_channel_hz=found.fine_channel_hz,
         drift_step_hz_s=found.drift_step_hz_s,
         missing=found.missing,
-        hits=tuple(Found(hit.frequency_mhz * 1e6, hit.drift_hz_s, hit.snr) for hit in found.hits),
+        spectra=found.spectra,
+        beams=found.beams,
+        hits=tuple(
+            Found(hit.frequency_mhz * 1e6, hit.drift_hz_s, hit.snr, hit.beam, hit.beam_name) for hit in found.hits
+        ),
     )
 
 
@@ -127,8 +150,9 @@ class Row:
     Attributes
     ----------
     verdict : str
-        ``found``; ``missed``: the recording has no hit close enough; ``not recorded``: no recording holds the tone;
-        ``unexpected``: a hit that no tone explains.
+        ``found``; ``wrong beam``: found, but strongest in a beam that does not point at it; ``missed``: the recording
+        has no hit close enough; ``not recorded``: no recording holds the tone; ``unexpected``: a hit that no tone
+        explains.
     subarray, instance : str
         Instance is empty for a tone that was not recorded.
     tone : InjectedTone or None
@@ -138,6 +162,8 @@ class Row:
     hit : Found or None
     frequency_channels, drift_steps : float or None
         Hit minus tone, in fine channels and drift steps of the search.
+    expected_snr : float or None
+        What theory gives for the tone in the beam it was found in, or should have been.
     """
 
     verdict: Verdict
@@ -148,6 +174,14 @@ class Row:
     hit: Found | None = None
     frequency_channels: float | None = None
     drift_steps: float | None = None
+    expected_snr: float | None = None
+
+    @property
+    def snr_ratio(self) -> float | None:
+        """Signal-to-noise ratio measured over expected; None unless the tone was found."""
+        if self.hit is None or self.expected_snr is None:
+            return None
+        return self.hit.snr / self.expected_snr
 
 
 def compare(truth: Sequence[InjectedTone], recordings: Iterable[SearchedRecording]) -> list[Row]:
@@ -215,7 +249,16 @@ def _match(tones: Sequence[InjectedTone], recording: SearchedRecording) -> dict[
 
 def _row(tone: InjectedTone, recording: SearchedRecording, hit: Found | None) -> Row:
     injected_hz = tone.frequency_at(recording.start)
+    expected = _expected(tone, recording, bool(recording.beams) if hit is None else hit.beam != INCOHERENT)
     if hit is None:
-        return Row("missed", recording.subarray, recording.instance, tone, injected_hz)
+        return Row("missed", recording.subarray, recording.instance, tone, injected_hz, expected_snr=expected)
+    verdict: Verdict = "wrong beam" if recording.beams and hit.beam_name != tone.source else "found"
     frequency, drift = _offsets(tone, hit, recording)
-    return Row("found", recording.subarray, recording.instance, tone, injected_hz, hit, frequency, drift)
+    return Row(verdict, recording.subarray, recording.instance, tone, injected_hz, hit, frequency, drift, expected)
+
+
+def _expected(tone: InjectedTone, recording: SearchedRecording, beamformed: bool) -> float:
+    """Signal-to-noise ratio of the tone in the beam on it, or in the incoherent sum."""
+    resolution = Resolution(tone.channel_width_hz, recording.fine_channel_hz, recording.spectra, tone.antennas)
+    middle = tone.frequency_at(recording.start + resolution.spectrum_s / 2)
+    return expected_snr(tone.power, middle - tone.channel_hz, tone.drift_hz_s, resolution, 1.0 if beamformed else None)

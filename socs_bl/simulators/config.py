@@ -16,6 +16,8 @@ from pydantic import Field, field_validator, model_validator
 from socs_bl.core.config import Config
 from socs_bl.core.errors import Refused
 from socs_bl.core.names import parse_schedule_block, parse_subarray
+from socs_bl.simulators.faults import Faults
+from socs_bl.simulators.site import Site
 from socs_bl.simulators.target import CATALOGUE, Target, parse_target
 
 L_BAND_1K_CHANNEL_WIDTH_HZ = 856e6 / 1024  # MeerKAT L band, 1k mode
@@ -28,6 +30,25 @@ def _parsed(parse: Callable[[str], str], value: str) -> str:
         return parse(value)
     except Refused as error:
         raise ValueError(str(error)) from error
+
+
+class FieldConfig(Config):
+    """What else than its target a subarray has in its field of view.
+
+    Attributes
+    ----------
+    targets : int
+        Targets the selector offers, the phase centre among them: so many beams has a recipe.
+    radius_deg : float
+        They lie within this distance of the phase centre. The default is well inside the primary beam (half power of a
+        13.5 m dish at 1.4 GHz: 0.55 degrees from its centre).
+    max_response : float
+        Power with which the beam on one may hear another, 0 to 1.
+    """
+
+    targets: int = Field(default=4, ge=1, le=64)
+    radius_deg: float = Field(default=0.3, gt=0, le=2)
+    max_response: float = Field(default=0.4, gt=0, le=1)
 
 
 class SubarrayConfig(Config):
@@ -55,6 +76,9 @@ class SubarrayConfig(Config):
         What CAM says is being observed; the running schedule block first.
     telstate : tuple of (str, int)
         Where CAM says telescope state is to be had. Nothing answers there.
+    ripple : float
+        How much the passbands of antennas differ from each other: the largest deviation of a voltage gain, seeded.
+    field : FieldConfig
     """
 
     name: str = "array_1"
@@ -71,6 +95,8 @@ class SubarrayConfig(Config):
     proposal_id: str = Field(default="SCI-20261121-SB-01", pattern="^[A-Z]{3}-[0-9]{8}-[A-Z]{2}-[0-9]{2}$")
     schedule_blocks: tuple[str, ...] = Field(default=("20261121-0001", "20261121-0002"), min_length=1)
     telstate: tuple[str, int] = ("127.0.0.1", 31029)
+    ripple: float = Field(default=0.05, ge=0, le=0.5)
+    field: FieldConfig = FieldConfig()
 
     @field_validator("name")
     @classmethod
@@ -225,7 +251,11 @@ class Schedule(Config):
         Everything that is drawn at random comes from it.
     cycles : int
         Targets per subarray.
+    site : Site
+        Where the antennas stand.
     subarrays : tuple of SubarrayConfig
+    faults : Faults
+        What the F-engines do wrong.
     catalogue : tuple of Target
         Targets are drawn from it.
     timing : Timing
@@ -234,7 +264,9 @@ class Schedule(Config):
 
     seed: int = Field(default=2026, ge=0)
     cycles: int = Field(default=2, ge=1, le=1000)
+    site: Site = Site()
     subarrays: tuple[SubarrayConfig, ...] = Field(default=_SUBARRAYS, min_length=1)
+    faults: Faults = Faults()
     catalogue: tuple[Target, ...] = Field(default=CATALOGUE, min_length=1)
     timing: Timing = Timing()
     tones: ToneConfig = ToneConfig()
@@ -254,6 +286,9 @@ class Schedule(Config):
         antennas = [antenna for subarray in self.subarrays for antenna in subarray.antennas]
         if len(set(antennas)) != len(antennas):
             raise ValueError("an antenna belongs to one subarray only")
+        unknown = [antenna for antenna in antennas if antenna not in self.site.antennas]
+        if unknown:
+            raise ValueError(f"site.antennas has no position of {', '.join(unknown)}")
         return self
 
     @model_validator(mode="after")

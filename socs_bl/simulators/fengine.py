@@ -5,6 +5,9 @@ of JSON. It dies with the process that started it. Packet index ``p`` holds the 
 ``sync_time + p * heap_seconds`` on and is sent when the last of them exists.
 
 Channel ``c`` is centred at ``centre + (c - channels / 2) * width``.
+
+Delays are tracked at the phase centre, ideally: what is there is left only of signals from elsewhere
+(`socs_bl.simulators.signal`).
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from pydantic import Field, model_validator
 from socs_bl.capture import wire
 from socs_bl.core.config import Config, load
 from socs_bl.services.process import die_with_parent
+from socs_bl.simulators.faults import Fault, Faults
 from socs_bl.simulators.signal import Sky, Tone
 
 FLAVOUR = spead2.Flavour(4, 64, wire.HEAP_ADDRESS_BITS)
@@ -76,8 +80,12 @@ class FEngineConfig(Config):
     seed : int
         Of the noise and the phases.
     tones : tuple of Tone
+    ripple : float
+        Largest deviation of an antenna's voltage gain from the common passband.
     loss : Loss or None
-        Heaps left out on purpose.
+        Heaps left out on purpose, by number.
+    faults : Faults
+        What goes wrong, at random.
     first_pktidx : int or None
         Where to begin; None: the present.
     last_pktidx : int or None
@@ -100,7 +108,9 @@ class FEngineConfig(Config):
     ttl: int = Field(default=0, ge=0, le=255)
     seed: int = 0
     tones: tuple[Tone, ...] = ()
+    ripple: float = Field(default=0.0, ge=0, le=0.5)
     loss: Loss | None = None
+    faults: Faults = Faults()
     first_pktidx: int | None = Field(default=None, ge=0)
     last_pktidx: int | None = Field(default=None, ge=0)
     packet_bytes: int = Field(default=32768, ge=512, le=65000)
@@ -146,6 +156,7 @@ class FEngineConfig(Config):
             width=self.width,
             tones=self.tones,
             sync_time=self.sync_time,
+            ripple=self.ripple,
             seed=self.seed,
         )
 
@@ -164,6 +175,8 @@ class FEngines:
         self.sent = 0
         self.lost = 0
         self.skipped = 0
+        self.suffered = np.zeros((len(Fault), config.n_antennas), np.int64)
+        self._held: dict[int, list[spead2.send.HeapReference]] = {}
         self._sky = config.sky()
         endpoints = [(str(config.first_group + stream), config.port) for stream in range(config.n_groups)]
         self._pool = spead2.ThreadPool()
@@ -177,13 +190,13 @@ class FEngines:
             interface_address=str(config.interface),
         )
 
-    def heap(self, pktidx: int, antenna: int, stream: int, raw: np.ndarray) -> spead2.send.Heap:
+    def heap(self, timestamp: int, antenna: int, stream: int, raw: np.ndarray) -> spead2.send.Heap:
         """One heap; its placing items are in every packet."""
         config = self.config
         heap = spead2.send.Heap(FLAVOUR)
         heap.repeat_pointers = True
         for number, value in (
-            (wire.TIMESTAMP_ID, pktidx * config.heap_clocks),
+            (wire.TIMESTAMP_ID, timestamp),
             (wire.FENG_ID, antenna),
             (wire.FREQUENCY_ID, stream * config.channels_per_stream),
         ):
@@ -192,22 +205,41 @@ class FEngines:
         return heap
 
     def send(self, pktidx: int) -> None:
-        """Send all heaps of one packet index."""
+        """Send all heaps of one packet index, but for what goes wrong."""
         config = self.config
         samples = self._sky.samples(pktidx)
-        references = []
+        faults = config.faults.of(pktidx, config.n_antennas, config.n_groups)
+        references = self._held.pop(pktidx, [])
         for antenna in range(config.n_antennas):
             for stream in range(config.n_groups):
                 number = (pktidx * config.n_antennas + antenna) * config.n_groups + stream
                 if config.loss is not None and config.loss.hits(number):
                     self.lost += 1
                     continue
+                fault = int(faults[antenna, stream])
+                self.suffered[fault, antenna] += 1
+                if fault in (Fault.STALLED, Fault.DROPPED):
+                    continue
                 first = stream * config.channels_per_stream
                 raw = samples[antenna, first : first + config.channels_per_stream]
-                heap = self.heap(pktidx, antenna, stream, raw)
-                references.append(spead2.send.HeapReference(heap, cnt=(number + 1) % (1 << 47), substream_index=stream))
-        if references:
-            self._stream.send_heaps(references, spead2.send.GroupMode.ROUND_ROBIN)
+                heap = self.heap(config.faults.timestamp(fault, pktidx, config.heap_clocks), antenna, stream, raw)
+                reference = spead2.send.HeapReference(heap, cnt=(number + 1) % (1 << 47), substream_index=stream)
+                if fault == Fault.REORDERED:
+                    self._held.setdefault(pktidx + config.faults.reorder_depth, []).append(reference)
+                    continue
+                references += [reference] * (2 if fault == Fault.DUPLICATED else 1)
+        self._send(references)
+
+    def flush(self) -> None:
+        """Send what is still held back to be reordered."""
+        for pktidx in sorted(self._held):
+            self._send(self._held.pop(pktidx))
+
+    def _send(self, references: list[spead2.send.HeapReference]) -> None:
+        # A stream takes so many heaps at once.
+        most = self.config.n_antennas * self.config.n_groups
+        for start in range(0, len(references), most):
+            self._stream.send_heaps(references[start : start + most], spead2.send.GroupMode.ROUND_ROBIN)
         self.sent += len(references)
 
     def run(self, stop: threading.Event) -> None:
@@ -226,8 +258,10 @@ class FEngines:
             pktidx += 1
 
     def summary(self) -> dict[str, int]:
-        """Heaps sent, heaps left out on purpose, packet indices skipped because the machine was too slow."""
-        return {"sent": self.sent, "lost": self.lost, "skipped": self.skipped}
+        """Heaps sent, heaps left out by number, packet indices skipped because the machine was too slow; then how many
+        heaps suffered each `Fault`."""
+        faults = {fault.name.lower(): int(self.suffered[fault].sum()) for fault in Fault if fault != Fault.NONE}
+        return {"sent": self.sent, "lost": self.lost, "skipped": self.skipped, **faults}
 
 
 def main(args: list[str] | None = None) -> int:
@@ -241,6 +275,7 @@ def main(args: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     engines = FEngines(config)
     engines.run(stop)
+    engines.flush()
     print(json.dumps(engines.summary()), flush=True)
     return 0
 

@@ -62,6 +62,23 @@ class Target(Config):
         """The katpoint description CAM's target sensor holds: ``name | alias, radec, RA, DEC``."""
         return f"{' | '.join((self.name, *self.aliases))}, radec, {self.ra}, {self.dec}"
 
+    @property
+    def ra_degrees(self) -> float:
+        """Right ascension, degrees."""
+        return 15.0 * _sexagesimal(self.ra)
+
+    @property
+    def dec_degrees(self) -> float:
+        """Declination, degrees."""
+        return _sexagesimal(self.dec)
+
+
+def _sexagesimal(text: str) -> float:
+    """``[+-]a:b:c`` in units of a."""
+    whole, minutes, seconds = text.lstrip("+-").split(":")
+    value = int(whole) + int(minutes) / 60.0 + float(seconds) / 3600.0
+    return -value if text.startswith("-") else value
+
 
 def parse_target(description: str) -> Target:
     """Parse ``name | alias, radec, RA, DEC``.

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from socs_bl.core.errors import Faulty
 from socs_bl.services.process import Child
+from socs_bl.simulators import geometry
 from socs_bl.simulators.config import Schedule, SubarrayConfig
+from socs_bl.simulators.field import boresight
 from socs_bl.simulators.truth import InjectedTone
 
 PROGRAM = (sys.executable, "-m", "socs_bl.simulators.fengine")
@@ -128,10 +131,23 @@ class FEngines:
             "spectra_per_heap": subarray.spectra_per_heap,
             "adc_sample_rate_hz": subarray.adc_sample_rate_hz,
             "centre_frequency_hz": subarray.centre_frequency_hz,
-            "tones": [msgspec.to_builtins(tone) for tone in tones if tone.subarray == subarray.name],
+            "ripple": subarray.ripple,
+            "faults": self._schedule.faults.model_dump(mode="json"),
+            "tones": [self._tone(tone, subarray) for tone in tones if tone.subarray == subarray.name],
         }
         path.write_text(json.dumps(config, indent=1), encoding="utf-8")
         return Child(f"F-engines of {subarray.name}", [*PROGRAM, "--config", str(path)], path.with_suffix(".log"))
+
+    def _tone(self, tone: InjectedTone, subarray: SubarrayConfig) -> dict[str, object]:
+        """A tone with the delays that tracking the target leaves of it."""
+        places = geometry.positions(self._schedule.site, subarray.antennas)
+        centre = boresight(self._schedule.target(tone.target)).radians()
+        direction = np.radians([[tone.ra_deg, tone.dec_deg]])
+        delays, rates = geometry.residual_delays(places, direction, centre, tone.reference)
+        kept = {
+            name: getattr(tone, name) for name in ("frequency_hz", "drift_hz_s", "power", "reference", "start", "stop")
+        }
+        return {**kept, "delays": delays[0].tolist(), "delay_rates": rates[0].tolist()}
 
 
 def _noise_seed(seed: int, name: str) -> int:

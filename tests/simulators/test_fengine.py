@@ -15,11 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from socs_bl.core.errors import Refused
 from socs_bl.services.process import free_port
+from socs_bl.simulators.faults import Fault, Faults, Stall
 from socs_bl.simulators.fengine import FEngineConfig, FEngines, main
-from socs_bl.simulators.signal import NOISE_SIGMA, Sky, Tone, bandpass
+from socs_bl.simulators.signal import NOISE_SIGMA, Sky, Tone, bandpass, gains
 
 GROUP = "239.192.80.0"
 # A port of this run's own: multicast on loopback is heard by every process of the machine.
@@ -55,6 +58,11 @@ def config(**changes: object) -> FEngineConfig:
     return FEngineConfig.model_validate({**small, "seed": 5, **changes})
 
 
+def counted(engines: FEngines) -> dict[str, int]:
+    """What the F-engines count, without the zeros."""
+    return {name: count for name, count in engines.summary().items() if count}
+
+
 @pytest.mark.network
 def test_packets_by_an_independent_decoder() -> None:
     """Timestamp, antenna, first channel, heap length and samples of each heap are as the protocol and the sky say."""
@@ -73,7 +81,7 @@ def test_packets_by_an_independent_decoder() -> None:
                 np.testing.assert_array_equal(raw, expected[items[0x4101], first : first + 4])
                 seen.add((items[0x0001], items[0x4101], first))
         assert len({heap for heap, _, _ in seen}) == 4, "heap numbers are unique"
-    assert engines.summary() == {"sent": 4, "lost": 0, "skipped": 0}
+    assert counted(engines) == {"sent": 4}
     del engines
 
 
@@ -107,12 +115,109 @@ def test_noise_is_gaussian_with_the_bandpass_and_fresh() -> None:
     np.testing.assert_array_equal(again.samples(0), one)
 
 
+def test_antennas_differ_in_their_passbands() -> None:
+    """Each antenna has a passband of its own, as far from the common one as `ripple` says and no farther, by the seed."""
+    ratio = gains(4, 128, 0.05, seed=3) / bandpass(128)
+    assert np.abs(ratio - 1).max() <= 0.05 and (np.abs(ratio - 1).max(axis=1) > 0.04).all()
+    assert len({tuple(row.round(6)) for row in ratio}) == 4
+    np.testing.assert_array_equal(gains(4, 128, 0.05, seed=3), ratio * bandpass(128))
+    sky = Sky(antennas=2, channels=8, times=4096, lowest=0, width=1, tones=[], sync_time=0, seed=2, ripple=0.3)
+    levels = sky.samples(0).astype(float).std(axis=(2, 3, 4))
+    np.testing.assert_allclose(levels, NOISE_SIGMA * gains(2, 8, 0.3, seed=2), rtol=0.03)
+
+
+def test_phases_between_antennas_are_those_of_the_delays() -> None:
+    """A tone from the phase centre is the same in all antennas; from elsewhere antenna a has it as exp(-2 pi i f tau_a)."""
+    width, frequency, rate = 4000.0, 1.4e9, 2e-11
+    delays = (0.0, 0.11e-9, -0.2e-9, 1.3e-9)
+    tones = [
+        Tone(frequency_hz=frequency + 700.0, drift_hz_s=1.0, power=4.0, reference=1000.0),
+        Tone(
+            frequency_hz=frequency + width + 300.0, drift_hz_s=-1.0, power=4.0, reference=1000.0,
+            delays=delays, delay_rates=(0.0, rate, rate, rate),
+        ),
+    ]  # fmt: skip
+    sky = Sky(antennas=4, channels=2, times=4096, lowest=frequency, width=width, tones=tones, sync_time=990.0, seed=4)
+    data = sky.samples(10).astype(float)
+    voltage = data[..., 0] + 1j * data[..., 1]
+    seconds = 4096 * 10 / width + 4096 / 2 / width - 10.0  # from the reference to the middle of the heap
+    for channel, wanted in ((0, [0.0] * 4), (1, [d + (rate * seconds if d else 0.0) for d in delays])):
+        cross = (voltage[:, channel] * voltage[0, channel].conj()).mean(axis=(1, 2))
+        found = np.angle(cross * np.exp(2j * np.pi * (frequency + channel * width) * np.array(wanted)))
+        np.testing.assert_allclose(found, 0.0, atol=0.03)
+
+
 def test_a_tone_is_there_only_in_its_time() -> None:
     """Before `start` and from `stop` on there is noise alone."""
     tone = Tone(frequency_hz=0.0, power=100.0, start=1010.0, stop=1020.0)
     sky = Sky(antennas=1, channels=1, times=256, lowest=0.0, width=256.0, tones=[tone], sync_time=1000.0, seed=1)
     power = [np.mean(sky.samples(second).astype(float) ** 2) for second in (9, 10, 19, 20)]
     assert [value > 4 * NOISE_SIGMA**2 for value in power] == [False, True, True, False]
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    shares=st.tuples(*[st.floats(0, 0.25)] * 4),
+    pktidx=st.integers(0, 2**30),
+    stalled=st.integers(0, 3),
+)
+@settings(max_examples=50)
+def test_faults_come_from_the_seed(
+    seed: int, shares: tuple[float, float, float, float], pktidx: int, stalled: int
+) -> None:
+    """The same seed and packet index give the same faults; a stalled antenna is silent; nothing asked, nothing wrong."""
+    dropped, duplicated, reordered, wrong = shares
+    faults = Faults(
+        seed=seed, dropped=dropped, duplicated=duplicated, reordered=reordered, wrong_timestamps=wrong,
+        stalls=(Stall(antenna=stalled, first=10),),
+    )  # fmt: skip
+    found = faults.of(pktidx, 4, 8)
+    np.testing.assert_array_equal(found, faults.of(pktidx, 4, 8))
+    assert (found[stalled] == Fault.STALLED).all() == (pktidx >= 10)
+    assert not Faults(seed=seed).of(pktidx, 4, 8).any()
+    assert not faults.model_copy(update={"last": 5, "first": 2}).of(pktidx, 4, 8).any() or 2 <= pktidx <= 5
+
+
+def test_faults_are_as_frequent_as_asked() -> None:
+    """Over many heaps each kind has its share; wrong timestamps are of three kinds, none of them another heap's place."""
+    faults = Faults(seed=1, dropped=0.1, duplicated=0.2, reordered=0.05, wrong_timestamps=0.03)
+    found = np.concatenate([faults.of(pktidx, 8, 16).ravel() for pktidx in range(400)])
+    counts = np.bincount(found, minlength=len(Fault)) / found.size
+    wanted = [0.62, 0.0, 0.1, 0.2, 0.05, 0.01, 0.01, 0.01]
+    np.testing.assert_allclose(counts, wanted, atol=0.005)
+    stamps = {fault: faults.timestamp(fault, 1 << 21, 1000) for fault in Fault}
+    assert stamps[Fault.MISALIGNED] % 1000 and stamps[Fault.DROPPED] == (1 << 21) * 1000
+    assert stamps[Fault.PAST] < (1 << 21) * 1000 < stamps[Fault.FUTURE]
+
+
+@pytest.mark.network
+def test_faults_on_the_wire_are_those_drawn() -> None:
+    """What a listener hears is what `Faults.of` says: nothing, twice, later, or with another timestamp."""
+    made = config(
+        faults={"seed": 2, "dropped": 0.2, "duplicated": 0.2, "reordered": 0.2, "wrong_timestamps": 0.2}, first_pktidx=0
+    )
+    clocks, first = made.heap_clocks, 1 << 21
+    engines = FEngines(made)
+    seen, held = set(), list[int]()
+    with listen(GROUP) as sock:
+        for pktidx in range(first, first + 40):
+            wanted, held = held, []
+            for fault in made.faults.of(pktidx, 2, 2)[:, 0]:
+                if fault == Fault.REORDERED:
+                    held.append(pktidx * clocks)
+                elif fault != Fault.DROPPED:
+                    stamp = made.faults.timestamp(fault, pktidx, clocks)
+                    wanted += [stamp] * (2 if fault == Fault.DUPLICATED else 1)
+            engines.send(pktidx)
+            assert [decode(sock.recv(65536))[0][0x1600] for _ in wanted] == wanted
+            seen.update(wanted)
+        engines.flush()
+        assert [decode(sock.recv(65536))[0][0x1600] for _ in held] == held
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sock.recv(65536)
+    assert len(seen) > 40
+    del engines
 
 
 @pytest.mark.network
@@ -124,7 +229,7 @@ def test_lost_heaps_are_exactly_those_asked_for() -> None:
         engines.send(pktidx)
     numbers = range(2 * 4, 8 * 4)
     lost = [number for number in numbers if number >= 12 and (number - 12) % 3 == 0]
-    assert engines.summary() == {"sent": len(numbers) - len(lost), "lost": len(lost), "skipped": 0}
+    assert counted(engines) == {"sent": len(numbers) - len(lost), "lost": len(lost)}
     del engines
 
 

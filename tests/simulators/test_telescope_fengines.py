@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import spead2
 import spead2.recv
+from msgspec.structs import replace
 
 from socs_bl.capture.guppi import encode_header
 from socs_bl.core.config import load
@@ -17,16 +18,23 @@ from socs_bl.search.config import SearchConfig
 from socs_bl.search.engine import search_recording
 from socs_bl.search.products import write_products
 from socs_bl.simulators import telescope_fengines
-from socs_bl.simulators.comparison import compare, read_search
-from socs_bl.simulators.config import Schedule, SubarrayConfig, Timing, ToneConfig
+from socs_bl.simulators.comparison import Row, SearchedRecording, compare, read_search
+from socs_bl.simulators.config import FieldConfig, Schedule, SubarrayConfig, Timing, ToneConfig
 from socs_bl.simulators.fengine import FEngineConfig
+from socs_bl.simulators.recipe import recipe_path, write_recipe
 from socs_bl.simulators.telescope import tracks
 from socs_bl.simulators.telescope_fengines import FEngines
 from socs_bl.simulators.truth import Truth, inject
 
 SYNC = 1795233600.0
 HEAP_SECONDS = 0.064
-SMALL = SubarrayConfig(antennas=("m000", "m001"), n_channels=8, n_groups=2, adc_sample_rate_hz=64000.0)
+SMALL = SubarrayConfig(
+    antennas=("m000", "m011", "m003"),
+    n_channels=8,
+    n_groups=2,
+    adc_sample_rate_hz=64000.0,
+    field=FieldConfig(targets=2),
+)
 
 
 @pytest.fixture
@@ -49,6 +57,7 @@ def record(path: Path, fengines: FEngineConfig, first: int, channels: range, obs
                         "OBSFREQ": middle, "OBSBW": len(channels) * width, "CHAN_BW": width, "TBIN": 1 / fengines.width,
                         "OBSNCHAN": fengines.n_antennas * len(channels), "NANTS": fengines.n_antennas, "NPOL": 4,
                         "NBITS": 8, "DIRECTIO": 0, "BLOCSIZE": block.size, "HNTIME": fengines.spectra_per_heap,
+                        "SCHAN": channels.start,
                         "PKTIDX": pktidx, "STT_IMJD": 40587 + int(start // 86400), "STT_SMJD": int(start % 86400),
                         "STT_OFFS": start % 1.0, "SRC_NAME": "x", "OBSID": obsid, "INSTANCE": f"blpn64/{channels.start // 4}",
                     }
@@ -67,8 +76,9 @@ def small_schedule(**changes: object) -> Schedule:
     return Schedule(**(values | changes))  # type: ignore[arg-type]
 
 
-def search_all(directory: Path, schedule: Schedule, truth: Truth) -> list[str]:
-    """Record and search every cycle with two instances; the verdicts of the comparison."""
+def search_all(directory: Path, schedule: Schedule, truth: Truth, recipes: Path | None = None) -> list[Row]:
+    """Record and search every cycle with two instances, in beams where there are recipes; the comparison."""
+    config = SearchConfig(plots=0, recipe_dir=recipes)
     engines = FEngines(schedule, directory, "127.0.0.1")
     engines.start(SYNC, schedule.seed, truth.tones)
     engines.kill()
@@ -80,17 +90,48 @@ def search_all(directory: Path, schedule: Schedule, truth: Truth) -> list[str]:
             stem = f"cycle{track.cycle}-{channels.start}"
             raw = directory / f"{stem}.0000.raw"
             record(raw, fengines, first, channels, f"MeerKAT:array_1:{track.cycle}", heaps=304)
-            result = search_recording([raw], SearchConfig(plots=0), lambda *_: None)
-            write_products(directory, stem, [raw], result, SearchConfig(plots=0), lambda *_: None)
+            result = search_recording([raw], config, lambda *_: None)
+            write_products(directory, stem, [raw], result, config, lambda *_: None)
             recordings.append(read_search(directory / f"{stem}.search.json"))
-    return [row.verdict for row in compare(truth.tones, recordings)]
+    return compare(truth.tones, recordings)
+
+
+def verdicts_of(rows: list[Row]) -> list[str]:
+    """The verdicts of a comparison."""
+    return [row.verdict for row in rows]
 
 
 @pytest.mark.usefixtures("sleeping_fengines")
 def test_injected_tones_are_found_in_what_the_fengines_send(tmp_path: Path) -> None:
     """Promise: every tone of every cycle is found where the truth says, and nothing else is."""
     schedule = small_schedule()
-    assert search_all(tmp_path, schedule, inject(schedule, SYNC + 10.3)) == ["found"] * 4
+    rows = search_all(tmp_path, schedule, inject(schedule, SYNC + 10.3))
+    assert verdicts_of(rows) == ["found"] * 4
+    assert all(row.snr_ratio == pytest.approx(0.9, abs=0.25) for row in rows), [row.snr_ratio for row in rows]
+
+
+@pytest.mark.usefixtures("sleeping_fengines")
+def test_injected_tones_are_found_in_the_beams_on_them(tmp_path: Path) -> None:
+    """Promise: with recipes each tone is strongest in the beam at its position, with the ratio theory gives a beam."""
+    schedule = small_schedule(cycles=1)
+    truth = inject(schedule, SYNC + 10.3)
+    (track,) = tracks(schedule)
+    targets, obsid = truth.field("array_1", 1), "MeerKAT:array_1:1"
+    write_recipe(
+        recipe_path(tmp_path, obsid), schedule.site, SMALL, obsid, targets[0], targets,
+        float(int(truth.started + track.track_at)), 30,
+    )  # fmt: skip
+    rows = search_all(tmp_path, schedule, truth, tmp_path)
+    assert verdicts_of(rows) == ["found"] * 2
+    assert [row.hit.beam_name for row in rows if row.hit] == [target.name for target in targets]
+    assert all(row.snr_ratio == pytest.approx(0.9, abs=0.25) for row in rows), [row.snr_ratio for row in rows]
+    swapped = compare([replace(tone, source=targets[0].name) for tone in truth.tones], recordings_of(tmp_path))
+    assert sorted(verdicts_of(swapped)) == ["found", "wrong beam"]
+
+
+def recordings_of(directory: Path) -> list[SearchedRecording]:
+    """All searches there."""
+    return [read_search(path) for path in sorted(directory.glob("*.search.json"))]
 
 
 @pytest.mark.usefixtures("sleeping_fengines")
@@ -99,10 +140,8 @@ def test_a_search_of_the_wrong_truth_finds_nothing(tmp_path: Path) -> None:
     schedule = small_schedule(cycles=1)
     truth = inject(schedule, SYNC)
     other = inject(small_schedule(cycles=1, seed=schedule.seed + 1), SYNC)
-    verdicts = search_all(tmp_path, schedule, Truth(seed=0, started=SYNC, scale_factor={}, tones=truth.tones))
-    assert verdicts == ["found"] * 2
-    recordings = [read_search(path) for path in sorted(tmp_path.glob("*.search.json"))]
-    assert sorted(row.verdict for row in compare(other.tones, recordings)) == ["missed"] * 2 + ["unexpected"] * 2
+    assert verdicts_of(search_all(tmp_path, schedule, truth)) == ["found"] * 2
+    assert sorted(verdicts_of(compare(other.tones, recordings_of(tmp_path)))) == ["missed"] * 2 + ["unexpected"] * 2
 
 
 @pytest.mark.usefixtures("sleeping_fengines")
@@ -120,8 +159,11 @@ def test_each_subarray_gets_its_own_tones_and_noise(tmp_path: Path) -> None:
     assert first == again
     assert len({config.seed for config in (*first, *other)}) == 4
     for config in first:
-        assert {(tone.subarray, tone.cycle) for tone in config.tones} == {(config.name, 1), (config.name, 2)}
         wanted = [tone for tone in truth.tones if tone.subarray == config.name]
+        assert {tone.cycle for tone in wanted} == {1, 2}
+        at_the_phase_centre = [tone.source == tone.target for tone in wanted]
+        assert [not any(tone.delays) for tone in config.tones] == at_the_phase_centre
+        assert True in at_the_phase_centre and False in at_the_phase_centre
         assert [tone.frequency_hz for tone in config.tones] == [tone.frequency_hz for tone in wanted]
         assert [(tone.start, tone.stop) for tone in config.tones] == [(tone.start, tone.stop) for tone in wanted]
 
@@ -173,9 +215,7 @@ def test_fengines_of_two_subarrays_send_to_their_own_groups(tmp_path: Path) -> N
         counted = engines.stop()
         for stream in streams:
             stream.stop()
-    assert {name: set(counters) for name, counters in counted.items()} == {
-        "array_1": {"sent", "lost", "skipped"},
-        "array_2": {"sent", "lost", "skipped"},
-    }
+    assert set(counted) == {"array_1", "array_2"}
+    assert all({"sent", "lost", "skipped", "dropped"} <= set(counters) for counters in counted.values())
     assert all(counters["sent"] > 0 for counters in counted.values())
     assert not engines.started

@@ -23,6 +23,9 @@ TONE = InjectedTone(
     subarray="array_1",
     cycle=1,
     target="x",
+    source="x_1",
+    ra_deg=139.6,
+    dec_deg=-12.1,
     frequency_hz=1420.4e6,
     drift_hz_s=2.0,
     reference=1010.0,
@@ -30,6 +33,9 @@ TONE = InjectedTone(
     stop=1050.0,
     snr=100.0,
     power=0.002,
+    channel_hz=1420.4e6 - 700.0,
+    channel_width_hz=4000.0,
+    antennas=4,
 )
 AT_START = 1420.4e6 - 20.0
 
@@ -46,6 +52,7 @@ def recording(*hits: Found, **changes: object) -> SearchedRecording:
         "fine_channel_hz": FINE,
         "drift_step_hz_s": STEP,
         "hits": hits,
+        "spectra": 19,
     }
     return SearchedRecording(**(values | changes))  # type: ignore[arg-type]
 
@@ -191,7 +198,7 @@ def test_truth_file_is_read_back_and_nothing_else_is(tmp_path: Path) -> None:
     write_truth(path, truth)
     assert read_truth(path) == truth
     assert [entry.name for entry in path.parent.iterdir()] == ["truth.json"]
-    for content in (b"", b"{}", path.read_bytes()[:-20], path.read_bytes().replace(b'"version": 1', b'"version": 2')):
+    for content in (b"", b"{}", path.read_bytes()[:-20], path.read_bytes().replace(b'"version": 2', b'"version": 3')):
         path.write_bytes(content)
         with pytest.raises(Refused, match="truth.json"):
             read_truth(path)
