@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from twisted.internet.task import deferLater
-
 from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_journal_argument, operation, run
+from socs_bl.agentkit.notifier import Notifier
 from socs_bl.agentkit.runner import MachineRunner
-from socs_bl.client import AsyncClient, NoAnswer
+from socs_bl.agentkit.sinks import Notice, configured
+from socs_bl.agents.coordinator.supervision import make_supervisor
+from socs_bl.client import AsyncClient
 from socs_bl.commensal import CommensalConfig, CommensalMachine, wire
 from socs_bl.commensal.effects import Reader, heard, result
 from socs_bl.commensal.model import (
@@ -27,16 +28,15 @@ from socs_bl.commensal.view import overview
 from socs_bl.core.codec import Entry
 from socs_bl.core.config import load
 from socs_bl.core.effect import Effect
-from socs_bl.core.errors import Refused, Retry
+from socs_bl.core.errors import Refused
 from socs_bl.core.event import Event
-from socs_bl.core.names import agent_suffix, parse_instance, parse_subarray
+from socs_bl.core.names import parse_instance, parse_subarray
 from socs_bl.services.redis_server import connect
 from socs_bl.services.redis_url import add_redis_arguments
 from socs_bl.services.subscriber import StreamReader, Subscriber
 
 JOURNAL = "socs_bl:commensal"
 REPORT_INTERVAL = 1.0  # seconds
-ASK_INTERVAL = 0.2  # seconds
 SUBSCRIBE_PATIENCE = 5.0  # seconds for the subscription to CAM's channels
 
 
@@ -63,11 +63,15 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
         self.redis = connect(args.redis_url)
         self.reader = Reader(self.redis, self.config.domain)
         self.client = AsyncClient(site_agent, site_agent.site_args.address_root, self.on_join)
+        self.supervisor = make_supervisor(self.config.supervisor, self.client, self.reactor, args.analyzer_prefix)
+        self.notifier = Notifier(configured(self.config.notifications), self.reactor, self.alert, self.health)
         self.listening = False
 
     def close(self) -> None:
-        """Also give the connection back."""
+        """Also give connections back."""
         super().close()
+        self.supervisor.close()
+        self.notifier.close()
         self.redis.close()
 
     @operation("process", privs=2, startup=True, hardware="pool")
@@ -228,39 +232,13 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
             case ReadStatus():
                 return await self.in_thread(self.reader.status, effect)
             case StartProcessing():
-                await self._ask_analyzer(effect)
+                await self.supervisor.start_processing(effect)
             case Notify():
                 self.alert(effect.severity.value, effect.text, array=effect.array, code=effect.code, id=effect.id)
+                self.notifier.tell(Notice(effect.severity.value, effect.code, effect.text, self.clock_time()))
             case _:
                 raise Refused(f"{type(effect).__name__} is not known here; the journal is newer than the software")
         return []
-
-    async def _ask_analyzer(self, effect: StartProcessing) -> None:
-        """Ask an analyzer to search; done when it does, also when it did already."""
-        analyzer = f"{self.args.analyzer_prefix}{agent_suffix(effect.instance)}"
-        try:
-            reply = await self.client.start(
-                analyzer,
-                "process",
-                run=effect.run,
-                datadir=effect.datadir,
-                duration=effect.duration,
-            )
-            # A request that was started is not yet one that survives: it does when it is in the analyzer's journal.
-            while not await self._has_taken(analyzer, effect.run, reply.msg):
-                await deferLater(self.reactor, ASK_INTERVAL)
-        except NoAnswer as error:
-            raise Retry(f"{analyzer} does not answer: {error}") from error
-
-    async def _has_taken(self, analyzer: str, run: str, answer: str) -> bool:
-        """Whether an analyzer has a run in its journal; raises Retry when it works for another or has refused it."""
-        session = (await self.client.status(analyzer, "process")).session
-        data = session.get("data") or {}
-        if data.get("run") == run and "stage" in data:
-            return True
-        if data.get("run") != run or session.get("status") == "done":
-            raise Retry(f"{analyzer} did not take {run}: {answer}")
-        return False
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Show what has changed."""

@@ -14,6 +14,7 @@ import yaml
 
 from socs_bl.agentkit import SiteAgent
 from socs_bl.agents.coordinator.agent import CommensalCoordinator, add_agent_args
+from socs_bl.services.process import free_port
 from tests.harness.agent_case import (
     AgentCase,
     arguments,
@@ -25,14 +26,15 @@ from tests.harness.agent_case import (
     stored,
     until,
 )
+from tests.harness.web import Service, first_port  # noqa: F401  # a fixture
 
 CONFIG = {"arrays": ["array_1", "array_2"], "hashpipe_instances": ["blpn64/0", "blpn64/1"], "dwell": 20}
 
 
-def make(site_agent: SiteAgent, directory: Path, redis_url: str) -> CommensalCoordinator:
+def make(site_agent: SiteAgent, directory: Path, redis_url: str, **more: object) -> CommensalCoordinator:
     """A coordinator of two instances."""
     config = directory / "commensal.yaml"
-    config.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+    config.write_text(yaml.safe_dump({**CONFIG, **more}), encoding="utf-8")
     return CommensalCoordinator(
         site_agent, arguments(add_agent_args(), "--redis-url", redis_url, "--config", str(config))
     )
@@ -62,12 +64,12 @@ class TestCoordinator(AgentCase):
 
 
 @pytest.fixture
-def site(tmp_path: Path, fresh_redis: str) -> Iterator[Callable[[], CommensalCoordinator]]:
+def site(tmp_path: Path, fresh_redis: str) -> Iterator[Callable[..., CommensalCoordinator]]:
     """Makes coordinators on one Redis, ended after the test."""
     made: list[CommensalCoordinator] = []
 
-    def build() -> CommensalCoordinator:
-        made.append(make(make_site_agent("CommensalCoordinator"), tmp_path, fresh_redis))
+    def build(**more: object) -> CommensalCoordinator:
+        made.append(make(make_site_agent("CommensalCoordinator"), tmp_path, fresh_redis, **more))
         return made[-1]
 
     yield build
@@ -152,3 +154,31 @@ async def test_operations_need_the_process(site: Any) -> None:
     assert not session["success"] and "start 'coordinate' first" in str(session["messages"])
     status, text, _ = agent.start_own("send_event", array="array_1", event="explode")
     assert status == ocs.ERROR and "explode" in text
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_sinks_are_told_and_a_dead_one_changes_nothing(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine tells people reaches Slack; nobody at Grafana's address is told once, and all goes on."""
+    service = Service()
+    monkeypatch.setenv("HOOK", service.url)
+    grafana = {"url": f"http://127.0.0.1:{free_port()}", "tags": {"started": "START"}}
+    agent = site(notifications={"slack": {"webhook_env": "HOOK"}, "grafana": grafana})
+    try:
+        await coordinate(agent)
+        await run_operation(agent, "send_event", array="array_1", event="configure")
+        await until(lambda: len(service.got) >= 2, "Slack is told")
+        texts = [body["text"] for _, body, _ in service.got]
+        assert texts == [":large_green_circle: coordinator started", ":magic_wand: array_1 is being configured"]
+
+        def said() -> list[str]:
+            return [
+                alert["text"] for alert in agent.health.alerts if alert["text"].startswith("notification sink grafana")
+            ]
+
+        await until(lambda: len(said()) == 2, "Grafana's failure is told")
+        assert said()[0].endswith("GRAFANA_AUTH is not set in the environment") and " fails: " in said()[1]
+        assert agent.health.counters()["notify.slack.sent"] == 2.0
+        assert shown(agent) == "CONFIGURING" and not agent.site_agent.sessions["coordinate"].degraded
+    finally:
+        await service.port.stopListening()
