@@ -9,7 +9,6 @@ subscriptions in line with that set, whoever has changed it.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -23,12 +22,11 @@ from socs_bl.core.errors import Refused
 from socs_bl.core.names import Instance
 from socs_bl.hashpipe import wire
 from socs_bl.hashpipe.wire import Value
-from socs_bl.services.redis_server import SOCKET_TIMEOUT, connect
+from socs_bl.services.link import Link
+from socs_bl.services.redis_server import SOCKET_TIMEOUT
 
 COALESCE_SECONDS = 0.02
 POLL_SECONDS = 0.2
-FIRST_BACKOFF = 0.1
-LAST_BACKOFF = 5.0
 MAX_GROUPS = 16
 MAX_KEYS = 512
 
@@ -111,16 +109,13 @@ class Gateway:
         self._stopping = threading.Event()
         self._subscribed = threading.Event()
         self._published = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._listening = self._link("listen", self._listen)
+        self._publishing = self._link("publish", self._publish)
 
     def start(self) -> None:
         """Start both threads; returns at once (`wait_ready`)."""
-        for name, run in (("listen", self._listen), ("publish", self._publish)):
-            thread = threading.Thread(
-                target=self._keep, args=(run,), name=f"gateway-{name}-{self._instance}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+        self._listening.start()
+        self._publishing.start()
 
     def wait_ready(self, timeout: float) -> bool:
         """Wait until the channels are subscribed and the status hash is written."""
@@ -134,9 +129,8 @@ class Gateway:
         with self._confirmed:
             self._confirmed.notify_all()
         deadline = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(deadline - time.monotonic(), 0))
-        return not any(thread.is_alive() for thread in self._threads)
+        listening = self._listening.stop(timeout)
+        return self._publishing.stop(max(deadline - time.monotonic(), 0)) and listening
 
     def update(self, pairs: Mapping[str, Value]) -> None:
         """Put values of our own into the status buffer; they are published soon, several together."""
@@ -209,22 +203,11 @@ class Gateway:
         with self._lock:
             return self._counters
 
-    def _keep(self, run: Callable[[redis.Redis], None]) -> None:
-        """Call `run` with a fresh connection until stopped, waiting longer after each failure in a row."""
-        backoff = FIRST_BACKOFF
-        while not self._stopping.is_set():
-            client = connect(self._url)
-            began = time.monotonic()
-            try:
-                run(client)
-            except (redis.RedisError, OSError):
-                self._count(connection_losses=1)
-                if time.monotonic() - began > LAST_BACKOFF:
-                    backoff = FIRST_BACKOFF
-                self._stopping.wait(backoff * random.uniform(0.5, 1.0))
-                backoff = min(2 * backoff, LAST_BACKOFF)
-            finally:
-                client.close()
+    def _link(self, what: str, run: Callable[[redis.Redis], None]) -> Link:
+        return Link(self._url, f"gateway-{what}-{self._instance}", run, self._broken, self._stopping)
+
+    def _broken(self, error: Exception) -> None:
+        self._count(connection_losses=1)
 
     def _listen(self, client: redis.Redis) -> None:
         """Subscribe to everything and handle messages until the connection breaks or we stop."""
@@ -236,6 +219,7 @@ class Gateway:
                 message = pubsub.get_message(timeout=POLL_SECONDS)
                 if message is None:
                     continue
+                self._listening.healthy()
                 if message["type"] in ("subscribe", "unsubscribe"):
                     self._note(message["channel"].decode(), message["type"] == "subscribe")
                     if asked <= self._heard:
@@ -357,6 +341,7 @@ class Gateway:
                 pipeline.hset(key, mapping=fields)
                 pipeline.pexpire(key, round(1000 * wire.EXPIRY_FACTOR * delay))
             pipeline.execute()
+            self._publishing.healthy()
             self._count(refreshes=1)
             self._published.set()
             if self._changed.wait(delay):

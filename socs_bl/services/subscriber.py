@@ -3,57 +3,28 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 
-from socs_bl.core.errors import Retry
-from socs_bl.services.redis_server import connect
+from socs_bl.services.link import Link
 
 POLL_SECONDS = 0.5  # how long a stop may take
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
 
 
-class _Listener(ABC):
-    """A thread with a connection of its own, opened again with growing pauses whenever it breaks."""
+class _Listener:
+    """What both have in common: a link that listens."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self._url = url
-        self._pause = FIRST_PAUSE
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+    _link: Link
 
     def start(self) -> None:
         """Begin to listen."""
-        self._thread.start()
+        self._link.start()
 
     def stop(self) -> None:
         """Stop and wait for the thread."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    @abstractmethod
-    def _listen(self, client: redis.Redis) -> None:
-        """Listen until told to stop; sets `_pause` back when the server answers."""
-
-    def _broken(self, error: Exception) -> None:  # noqa: B027 - not every listener has something to say
-        """Called when the connection broke."""
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            client = connect(self._url)
-            try:
-                self._listen(client)
-            except (redis.RedisError, OSError, Retry) as error:
-                self._broken(error)
-                self._stop.wait(self._pause)
-                self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            finally:
-                client.close()
+        self._link.stop()
 
 
 class Subscriber(_Listener):
@@ -77,7 +48,7 @@ class Subscriber(_Listener):
     def __init__(
         self, url: str, channels: Sequence[str], heard: Callable[[str, str], None], interrupted: Callable[[str], None]
     ) -> None:
-        super().__init__(url, "redis subscriber")
+        self._link = Link(url, "redis subscriber", self._listen, self._broken)
         self._channels = tuple(channels)
         self._heard = heard
         self._interrupted = interrupted
@@ -86,10 +57,10 @@ class Subscriber(_Listener):
     def _listen(self, client: redis.Redis) -> None:
         with client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(*self._channels)
-            while not self._stop.is_set():
+            while not self._link.stopping.is_set():
                 message = channel.get_message(timeout=POLL_SECONDS)
                 if message is not None and message["type"] == "subscribe":
-                    self._pause = FIRST_PAUSE
+                    self._link.healthy()
                     if message["data"] == len(self._channels):
                         self.subscribed.set()
                 elif message is not None and message["type"] == "message":
@@ -114,15 +85,15 @@ class StreamReader(_Listener):
     """
 
     def __init__(self, url: str, stream: str, cursor: str, read: Callable[[str, dict[str, str]], None]) -> None:
-        super().__init__(url, f"stream {stream}")
+        self._link = Link(url, f"stream {stream}", self._listen)
         self._stream = stream
         self._cursor = cursor
         self._read = read
 
     def _listen(self, client: redis.Redis) -> None:
-        while not self._stop.is_set():
+        while not self._link.stopping.is_set():
             answer: Any = client.xread({self._stream: self._cursor}, count=100, block=int(1000 * POLL_SECONDS))
-            self._pause = FIRST_PAUSE
+            self._link.healthy()
             for _, entries in answer or ():
                 for identity, fields in entries:
                     self._read(_text(identity), {_text(key): _text(value) for key, value in fields.items()})
