@@ -89,12 +89,12 @@ def plan(streams: Streams, available: tuple[str, ...], per_instance: int, channe
         Shares are disjoint, consecutive and ordered; together they cover the streams from the first on.
     """
     requested = wanted(streams, per_instance)
-    first = ipaddress.IPv4Address(streams.first)
+    first = int(ipaddress.IPv4Address(streams.first))
     shares = []
     for index, instance in enumerate(available[:requested]):
         offset = index * per_instance
         count = min(per_instance, streams.count - offset)
-        destip = f"{first + offset}+{count - 1}"
+        destip = f"{_dotted(first + offset)}+{count - 1}"
         shares.append(Share(instance, destip, count, offset * channels_per_stream))
     covered = sum(share.streams for share in shares)
     return Plan(tuple(shares), requested, streams.count - covered)
@@ -120,3 +120,8 @@ def shortage(plan: Plan, pool: int, taken: Mapping[str, int], quarantined: int) 
         f"{len(plan.shares)} of {plan.requested} instances: of {pool} there are, {holders}, {quarantined} quarantined;"
         f" {plan.uncovered} streams at the end of the band are not recorded"
     )
+
+
+def _dotted(address: int) -> str:
+    """An IPv4 address as text; `ipaddress` takes several times as long."""
+    return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"

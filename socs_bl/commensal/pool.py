@@ -29,6 +29,7 @@ from socs_bl.commensal.upcast import entry_from_1, part_from_1
 from socs_bl.commensal.wire import COMPLETED_RUNS, SLACK, format_slack
 from socs_bl.core.effect import StoreWrites
 from socs_bl.core.machine import Command, Machine
+from socs_bl.core.names import parse_instance
 
 _FREE = Duty.FREE
 _MARKS = {Severity.INFO: "", Severity.WARNING: ":warning: ", Severity.ERROR: ":x: "}
@@ -82,7 +83,9 @@ class Pool(Machine):
         settings = self.get("settings", Settings)
         if settings is not None:
             self.config = CommensalConfig.model_validate(settings.config)
-            self.gateway = Gateway(self.config.domain, self.config.numbers)
+            # An instance that has left the configuration is still spoken to while it works.
+            working = {parse_instance(cell.name).number for cell in self.instances()}
+            self.gateway = Gateway(self.config.domain, sorted(working.union(self.config.numbers)))
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ KEPT_SECONDS = 30 * 86400  # as long as the original keeps calibrations
 
 
 _AT_REST = (("DESTIP", "0.0.0.0"), ("DWELL", "0"))
-_READY, _RECORDING, _PROCESSING = (duty.value for duty in (Duty.READY, Duty.RECORDING, Duty.PROCESSING))
+_READY, _RECORDING, _PROCESSING = Duty.READY, Duty.RECORDING, Duty.PROCESSING
 
 
 class _Names(NamedTuple):
@@ -75,6 +75,10 @@ class Gateway:
             for channel in channels:
                 commands += [("PUBLISH", channel, text), ("HSET", channel, key, value)]
         return commands
+
+    def number(self, instance: str) -> int:
+        """The number of an instance on its host."""
+        return self._names(instance).number
 
     def join(self, array: str, instance: str) -> Command:
         """Tell an instance to join its group."""
@@ -139,10 +143,15 @@ def saved_array(array: Subarray, members: Iterable[Instance], now: float) -> lis
     ready: list[str] = []
     recording: list[str] = []
     processing: list[str] = []
-    by_duty = {_READY: ready, _RECORDING: recording, _PROCESSING: processing}
     for cell in members:
         subscribed.append(cell.name)
-        by_duty[cell.duty.value].append(cell.name)
+        duty = cell.duty
+        if duty is _READY:
+            ready.append(cell.name)
+        elif duty is _RECORDING:
+            recording.append(cell.name)
+        elif duty is _PROCESSING:
+            processing.append(cell.name)
     state = format_state(array.recproc.value, subscribed, ready, recording, processing, now)
     return [("SET", f"{array.name}:freesub_state", array.freesub.value), ("SET", f"{array.name}:state", state)]
 

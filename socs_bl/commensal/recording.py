@@ -6,6 +6,8 @@ out, an early end is noted for every directory, and timers survive restarts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from socs_bl.commensal.metadata import TrackMetadata, parse_track
@@ -29,7 +31,6 @@ from socs_bl.commensal.wire import REC_RESULT
 from socs_bl.core.clock import compact_utc
 from socs_bl.core.errors import Refused
 from socs_bl.core.machine import Command
-from socs_bl.core.names import parse_instance
 
 RECORD = "record"
 STARTED = "started"
@@ -163,6 +164,7 @@ class Recording(Subscription):
         time_text = compact_utc(started)
         obsid = f"{self.config.telescope}:{array.name}:{time_text}"
         instances = self.members(array, Duty.READY)
+        volumes = self._volumes(time_text, preparation.schedule_block)
         run = Run(
             id=obsid,
             array=array.name,
@@ -170,16 +172,13 @@ class Recording(Subscription):
             started=started,
             ended=started + self.config.dwell,
             pktstart=pktstart,
-            datadirs={
-                name: self._volume(parse_instance(name).number, time_text, preparation.schedule_block)
-                for name in instances
-            },
+            datadirs={name: volumes[self.gateway.number(name)] for name in instances},
             band=array.band.band,
             antennas=array.band.antennas,
             target=preparation.target,
             primary=preparation.proposal in self.config.primary_proposals,
         )
-        self.write(self._start_messages(array, run, preparation.schedule_block, time_text))
+        self.write(self._start_messages(array, run, volumes))
         self.drop(f"preparation/{array.name}")
         self.set_run(run)
         for name in instances:
@@ -191,15 +190,19 @@ class Recording(Subscription):
         text = f":black_circle_for_record: {array.name} records {obsid}, {run.target.name}, starting in {lead:.1f} s"
         self.notify(Severity.INFO, "recording", text, array.name)
 
-    def _volume(self, number: int, time_text: str, schedule_block: str) -> str:
-        return f"{self.config.data_volume.replace('{number}', str(number))}/{time_text}-{schedule_block}"
+    def _volumes(self, time_text: str, schedule_block: str) -> dict[int, str]:
+        """Where the instances of each number record."""
+        volume = self.config.data_volume
+        return {
+            number: f"{volume.replace('{number}', str(number))}/{time_text}-{schedule_block}"
+            for number in self.gateway.numbers
+        }
 
-    def _start_messages(self, array: Subarray, run: Run, schedule_block: str, time_text: str) -> list[Command]:
+    def _start_messages(self, array: Subarray, run: Run, volumes: Mapping[int, str]) -> list[Command]:
         """In the order in which the DAQs need them; PKTSTART last, since it sets them off."""
         assert array.band is not None
         commands = self.gateway.tell_array(array.name, [("DWELL", _text(self.config.dwell))])
-        for number in self.gateway.numbers:
-            datadir = self._volume(number, time_text, schedule_block)
+        for number, datadir in volumes.items():
             commands += self.gateway.tell_group(array.name, number, [("DATADIR", datadir)])
             commands.append(("SET", f"{array.name}:datadir", datadir))
         commands += self.gateway.tell_array(array.name, source_keys(run.target, run.id))

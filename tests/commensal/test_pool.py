@@ -40,3 +40,15 @@ def test_quarantine_and_release() -> None:
     assert bench.quarantined() == ["blpn65/0"] and bench.duties()["blpn64/0"] == "ready"
     bench.ask("release_instance", "blpn65/0")
     assert bench.quarantined() == []
+
+
+def test_instances_that_left_are_spoken_to() -> None:
+    """A working instance whose number the configuration no longer has is told to record like all others."""
+    bench = Bench()
+    bench.subscribe()
+    bench.restart(hashpipe_instances=["blpn64/0", "blpn65/0"])
+    run = bench.record()
+    started = bench.machine.run(run)
+    assert started is not None and started.instances == ("blpn64/0", "blpn64/1")
+    told = {channel for channel, payload in bench.messages() if payload.startswith("PKTSTART=")}
+    assert {"bluse:array_1-0///set", "bluse:array_1-1///set"} <= told

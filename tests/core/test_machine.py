@@ -15,7 +15,7 @@ from socs_bl.core.codec import Codec
 from socs_bl.core.driver import Caused, Driver, restored
 from socs_bl.core.effect import ArmTimer, CancelTimer, StoreWrites
 from socs_bl.core.errors import Faulty, Refused
-from socs_bl.core.event import EffectDone, EffectFailed, Event, TimerFired
+from socs_bl.core.event import EffectDone, EffectFailed, Event, Restarted, TimerFired
 from socs_bl.core.memory_journal import MemoryJournal, Vault
 from tests.harness.toy import Fire, Lamp, LampMachine, Light, Ordered, Seen
 
@@ -30,7 +30,7 @@ def driver(vault: Vault, now: float = 100.0) -> tuple[Driver[LampMachine], Any]:
     return made, work
 
 
-def commit(shell: Driver[LampMachine], *events: Event, now: float = 100.0) -> Any:
+def commit(shell: Driver[Any], *events: Event, now: float = 100.0) -> Any:
     prepared = shell.prepare([Caused(event) for event in events], Instant(now, now))
     shell.journal.commit(prepared.commit)
     return shell.committed(prepared.entries)
@@ -67,6 +67,48 @@ def test_writes_ride_in_the_commit() -> None:
     commit(shell, Ordered(lamp="a"))
     assert vault.writes == [("PUBLISH", "lamps", "a")]
     assert not shell.machine.outstanding_of(StoreWrites)
+
+
+class Listed(LampMachine):
+    """Keeps the names of all lamps under somebody else's key too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.touched = False
+
+    def handle(self, event: Event) -> None:
+        """Note that the list is another one."""
+        super().handle(event)
+        self.touched = True
+
+    def restarted(self, event: Restarted) -> None:
+        """Whatever the key holds now."""
+        self.touched = True
+
+    def take_projection(self) -> list[tuple[str, ...]]:
+        """The list, when it has been touched."""
+        touched, self.touched = self.touched, False
+        return [("SET", "list", " ".join(sorted(self.cells)))] if touched else []
+
+
+def test_a_projection_is_written_once_a_commit() -> None:
+    """Keys that follow the state are written behind the events' own writes, once, and anew after a restart."""
+    vault = Vault()
+    shell: Driver[Listed] = Driver(Listed, Codec(Listed), MemoryJournal(vault))
+    shell.claim("test")
+    commit(shell, shell.restart_event({}))
+    vault.writes.clear()
+    commit(shell, Ordered(lamp="a"), Ordered(lamp="b"))
+    assert [command[0] for command in vault.writes] == ["PUBLISH", "PUBLISH", "SET"]
+    assert vault.writes[-1] == ("SET", "list", "lamp/a lamp/b")
+    commit(shell, EffectDone(effect="2.1"))
+    assert len(vault.writes) == 3
+    assert not any(b"list" in entry for entry in vault.entries.values())
+    archive.replay(Listed, Codec(Listed), shell.journal.base(), shell.journal.read())
+    again: Driver[Listed] = Driver(Listed, Codec(Listed), MemoryJournal(vault))
+    again.claim("again")
+    commit(again, again.restart_event({}))
+    assert vault.writes[3:] == [("SET", "list", "lamp/a lamp/b")]
 
 
 def test_restart_repeats_and_tells_unknown() -> None:
