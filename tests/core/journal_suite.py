@@ -95,7 +95,7 @@ class JournalSuite:
         """Of two writers that claim in turn only the last one writes, and no entry is written twice."""
         first, second = open_journal(), open_journal()
         written = []
-        for turn in range(6):
+        for turn in range(4):
             claimed, other = (first, second) if turn % 2 else (second, first)
             stored = claimed.claim(f"turn {turn}")
             with pytest.raises((Fenced, OutOfSequence)):
@@ -206,7 +206,7 @@ class SurvivorSuite(JournalSuite):
         """SIGKILL at any moment of a commit: what was confirmed is there, the rest is there whole or not at all."""
         chance = random.Random(20261121)
         confirmed = 0
-        for turn in range(6):
+        for turn in range(4):
             argv = [sys.executable, "-c", WRITER, journal_url, journal_name, f"turn {turn}"]
             with subprocess.Popen(argv, stdout=subprocess.PIPE) as writer:
                 assert writer.stdout is not None

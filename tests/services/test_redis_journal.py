@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from socs_bl.services.process import free_port
 from socs_bl.services.redis_journal import RedisJournal, check_command
 from socs_bl.services.redis_server import RedisServer
 from tests.core.journal_suite import RidingSuite, SurvivorSuite
+from tests.harness.live import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -229,3 +233,35 @@ def test_malformed_commands_are_refused(command: tuple[str, ...]) -> None:
     """What Redis would refuse, or what is not offered here, is refused before anything is sent."""
     with pytest.raises(Refused, match="malformed"):
         check_command(command)
+
+
+def test_a_full_disk_of_the_server_is_told_and_tears_nothing(tiny_disk: Path) -> None:
+    """A server that cannot write its file takes no commit, whole, and says so; with room it goes on, also when restarted."""
+    server = RedisServer(tiny_disk)
+    server.start()
+    try:
+        journal = RedisJournal(server.url, NAME)
+        epoch = journal.claim("a").epoch
+        number = 0
+        with pytest.raises(Retry, match="cannot be written now"):
+            while True:
+                journal.commit(Commit(epoch, number + 1, (os.urandom(30_000),), {"x": b"%d" % (number + 1)}))
+                number += 1
+        assert number > 3
+        assert (journal.load().sequence, journal.load().fields["x"]) == (number, b"%d" % number)
+        subprocess.run(["mount", "-o", "remount,size=8m", str(tiny_disk)], check=True)
+
+        def room_again() -> bool:
+            with contextlib.suppress(Retry):
+                journal.commit(Commit(epoch, number + 1, (b"room again",), {"x": b"room"}))
+                return True
+            return False
+
+        wait_until(room_again, what="a commit with room again")
+        server.kill()
+        server.start()
+        assert (journal.load().sequence, journal.load().fields["x"]) == (number + 1, b"room")
+        assert [at for at, _ in journal.read()] == list(range(1, number + 2))
+        journal.close()
+    finally:
+        server.stop()

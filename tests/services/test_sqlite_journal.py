@@ -148,18 +148,6 @@ def test_a_limited_file_stops_whole_commits(open_journal: Callable[[], SqliteJou
     assert [number for number, _ in open_journal().read()] == list(range(1, stored.sequence + 1))
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    place = tmp_path / "tiny"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("mounting a tmpfs is not allowed here; the limited file shows the same")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_full_disk_is_told_and_tears_nothing(tiny_disk: Path) -> None:
     """On a full disk a commit fails, saying how much is free; what was confirmed stays, and with room it goes on."""
     journal = SqliteJournal(tiny_disk / "x.db", NAME)
