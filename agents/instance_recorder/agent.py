@@ -81,11 +81,14 @@ class InstanceRecorder(MachineAgent[RecorderMachine]):
                  "blocks": 2, "recorded_missing": 0, "recorded_bytes": 8388608,
                  "heaps": {"received": 8192, "missing": 0, "late": 0, "incomplete": 0,
                            "rejected": {"metadata": 0, "bad_timestamp": 0, "bad_antenna": 0, "bad_frequency": 0,
-                                        "unconfirmed": 12, "duplicate": 0}},
+                                        "unconfirmed": 12, "duplicate": 0},
+                           "antennas": {"missing": [0, 0, 0, 0], "wrong_timestamp": [0, 0, 0, 0], "duplicate": [0, 0, 0, 0]},
+                           "last_wrong": {}},
                  "gateway": {"connected": True, "groups": ["array_1-0"], "messages": 31, "rejected": 0},
                  "disk_free": 512000000000, "fault": "", "timestamp": 1795233610.0, "sequence": 12}
 
-            'state' is idle, listening or recording; 'allocated' the subarray the instance works for.
+            'state' is idle, listening or recording; 'allocated' the subarray the instance works for. 'antennas' counts by
+            antenna; 'last_wrong' holds stream, antenna and timestamp of the last heap whose timestamp was wrong.
         """
         stream = CaptureStream(self.config, self.feed_from_thread)
         gateway = Gateway(self.args.redis_url, self.instance, self._keys_changed, domain=self.args.domain)

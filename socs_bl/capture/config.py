@@ -33,6 +33,8 @@ class CaptureConfig(Config):
         Receive buffer asked of the kernel for each group.
     stall_seconds : float
         A recording that gets no block for so long is reported as stalled.
+    resync_seconds : float
+        When for so long all heaps are older than what was received, time has gone back and the groups are joined anew.
     """
 
     interface: IPv4Address = IPv4Address("127.0.0.1")
@@ -43,3 +45,4 @@ class CaptureConfig(Config):
     window_blocks: int = Field(default=2, ge=1, le=16)
     socket_bytes: int = Field(default=4 * MEBIBYTE, ge=65536)
     stall_seconds: float = Field(default=10.0, gt=0)
+    resync_seconds: float = Field(default=3.0, gt=0)

@@ -6,7 +6,8 @@ and listening; ``PKTSTART`` and ``DWELL`` make the window. Rules, as of hpguppi_
 * while listening, a ``DESTIP`` other than ``0.0.0.0`` is refused, and the status shows the one in force again;
 * between recordings the band and the synchronisation are those of the keys;
 * a window moves until its recording has begun; after that only its end does;
-* a window that is over, or whose writing failed, is not recorded a second time.
+* a window that is over, or whose writing failed, is not recorded a second time;
+* when timestamps go back as a whole, the groups are joined anew: what was received is no measure any more.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from socs_bl.capture.model import (
     Settings,
     StreamStalled,
     Target,
+    TimestampsWentBack,
     Value,
     Window,
 )
@@ -110,6 +112,9 @@ class RecorderMachine(Machine):
             case StreamStalled(seconds=seconds):
                 if self.daq.recording is not None:
                     self._abandon(f"no heaps for {seconds:.0f} s; recording ended")
+            case TimestampsWentBack(heaps=heaps):
+                if self.daq.target is not None:
+                    self._resynchronise(self.daq.target, heaps)
             case ManualStart():
                 self._start(event)
             case ManualStop():
@@ -302,6 +307,23 @@ class RecorderMachine(Machine):
         if self.daq.manual:
             self._leave()
             self._follow()
+
+    def _resynchronise(self, target: Target, heaps: int) -> None:
+        """Time went back: what is open ends, and the groups are joined anew, since the stream only goes forward."""
+        reason = f"timestamps went back ({heaps} heaps); groups joined anew"
+        if self.daq.manual:
+            self._leave()
+            self._fault(reason)
+            self._follow()
+            return
+        if self.daq.recording is not None:
+            self._over(self.daq.recording)
+        self._change(plan=None)
+        self.issue(LeaveGroups(), lane=LANE)
+        self.issue(JoinGroups(target=target), lane=LANE)
+        self._tell(self._status_of(target))
+        self._fault(reason)
+        self._follow()
 
     def _over(self, start: int) -> None:
         plan = self.daq.plan

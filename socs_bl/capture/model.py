@@ -222,6 +222,12 @@ class StreamStalled(Event, frozen=True):
     seconds: float
 
 
+class TimestampsWentBack(Event, frozen=True):
+    """So many heaps in a row, and no others, were older than what was received: the F-engines count anew."""
+
+    heaps: int
+
+
 class ManualStart(Event, frozen=True):
     """A person asks to record `destip` from `lead` seconds from now on, for `dwell` seconds."""
 
@@ -337,6 +343,7 @@ EVENTS: tuple[type[Event], ...] = (
     RecordingStarted,
     RecordingEnded,
     StreamStalled,
+    TimestampsWentBack,
     ManualStart,
     ManualStop,
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 import scipy
 import spead2
 from numba import types
@@ -24,10 +25,11 @@ from socs_bl.capture.model import Geometry
 
 ITEMS = [wire.TIMESTAMP_ID, wire.FENG_ID, wire.FREQUENCY_ID, spead2.HEAP_LENGTH_ID]
 # Blocks a heap may be ahead of the newest one before its timestamp is doubted, and how many heaps in a row must agree
-# on a new place in time before it is believed. One corrupt timestamp must not make every later heap "too late".
+# on a new place in time before it is believed. Corrupt timestamps must not make every later heap "too late", so a heap
+# in its place between them starts the count anew.
 FORWARD_BLOCKS = 16
 CONFIRM_HEAPS = 4
-# Blocks for which the heaps already seen are remembered.
+# Blocks for which the heaps already seen are remembered, at least; never fewer than are filled at the same time.
 MEMORY_BLOCKS = 8
 
 
@@ -42,7 +44,14 @@ class Kind(IntEnum):
     DUPLICATE = 5
 
 
-_KINDS = len(Kind)
+class Blame(IntEnum):
+    """What is counted for each antenna by itself."""
+
+    WRONG_TIMESTAMP = 0  # misaligned, far in the future, or long past
+    DUPLICATE = 1
+
+
+_KINDS, _BLAMES = len(Kind), len(Blame)
 # What numba and spead2 give without types.
 _array: Any = numba.carray  # type: ignore[attr-defined]
 _pointer: Any = spead2_numba.intp_to_voidptr
@@ -62,6 +71,10 @@ _STATE = np.dtype(
         ("heap_bytes", np.int64),
         ("seen", np.int64),  # address of the memory of heaps seen
         ("seen_size", np.int64),
+        ("memory", np.int64),  # blocks that `seen` holds
+        ("blame", np.int64),  # address of the counts by antenna and `Blame`
+        ("wrong_timestamp", np.int64),  # the last wrong one, and whose
+        ("wrong_antenna", np.int64),
         ("newest_block", np.int64),
         ("newest_packet", np.int64),
         ("candidate", np.int64),
@@ -81,6 +94,14 @@ def _compiled(function: Callable[[Any, Any, Any], None]) -> Any:
         return numba.cfunc(signature)(function)
 
 
+@numba.njit(cache=True)
+def _wrong(state: Any, blame: Any, timestamp: Any, antenna: Any) -> None:  # pragma: no cover - compiled
+    """Note whose timestamp is wrong."""
+    blame[antenna, Blame.WRONG_TIMESTAMP] += 1
+    state[0].wrong_timestamp = timestamp
+    state[0].wrong_antenna = antenna
+
+
 @_compiled
 def _place(data_pointer: Any, data_size: Any, state_pointer: Any) -> None:  # pragma: no cover - compiled
     """Fill in chunk, heap index and offset, or count why not (the chunk stays -1: the heap is dropped)."""
@@ -93,11 +114,13 @@ def _place(data_pointer: Any, data_size: Any, state_pointer: Any) -> None:  # pr
     if items[3] != state[0].heap_bytes or timestamp < 0 or antenna < 0 or frequency < 0:
         counts[first + Kind.METADATA] += np.uint64(1)
         return
-    if timestamp % state[0].hclocks != 0:
-        counts[first + Kind.BAD_TIMESTAMP] += np.uint64(1)
-        return
     if antenna >= state[0].nants:
         counts[first + Kind.BAD_ANTENNA] += np.uint64(1)
+        return
+    blame = _array(_pointer(state[0].blame), (state[0].nants, _BLAMES), dtype=np.int64)
+    if timestamp % state[0].hclocks != 0:
+        counts[first + Kind.BAD_TIMESTAMP] += np.uint64(1)
+        _wrong(state, blame, timestamp, antenna)
         return
     if frequency != state[0].schan + state[0].stream * state[0].hnchan:
         counts[first + Kind.BAD_FREQUENCY] += np.uint64(1)
@@ -112,13 +135,24 @@ def _place(data_pointer: Any, data_size: Any, state_pointer: Any) -> None:  # pr
         state[0].candidate_heaps += 1
         if state[0].candidate_heaps < CONFIRM_HEAPS:
             counts[first + Kind.UNCONFIRMED] += np.uint64(1)
+            if newest >= 0:  # before the first block nothing is known to be wrong
+                _wrong(state, blame, timestamp, antenna)
             return
+    elif block <= newest - state[0].memory:
+        # Long past: spead2 drops it and counts it as too old. What was seen in its slot since then stays remembered.
+        _wrong(state, blame, timestamp, antenna)
+        data[0].chunk_id = block
+        data[0].heap_index = 0
+        data[0].heap_offset = 0
+        return
+    state[0].candidate_heaps = 0
     state[0].newest_block = max(newest, block)
     state[0].newest_packet = max(state[0].newest_packet, packet)
     seen = _array(_pointer(state[0].seen), state[0].seen_size, dtype=np.int64)
     slot = (packet * state[0].nants + antenna) % state[0].seen_size
     if seen[slot] == packet:
         counts[first + Kind.DUPLICATE] += np.uint64(1)
+        blame[antenna, Blame.DUPLICATE] += 1
         return
     seen[slot] = packet
     data[0].chunk_id = block
@@ -140,10 +174,14 @@ class Placement:
         Which of the groups, from 0.
     statistics : int
         Index of the first of `STATISTICS` among those of the stream.
+    window_blocks : int
+        Blocks that are filled at the same time.
     """
 
-    def __init__(self, geometry: Geometry, piperblk: int, stream: int, statistics: int) -> None:
-        self._seen = np.full(MEMORY_BLOCKS * piperblk * geometry.nants, -1, np.int64)
+    def __init__(self, geometry: Geometry, piperblk: int, stream: int, statistics: int, window_blocks: int) -> None:
+        memory = max(MEMORY_BLOCKS, window_blocks + 1)
+        self._seen = np.full(memory * piperblk * geometry.nants, -1, np.int64)
+        self._blame = np.zeros((geometry.nants, _BLAMES), np.int64)
         self._state = np.zeros(1, _STATE)
         for name, value in (
             ("statistics", statistics),
@@ -157,6 +195,10 @@ class Placement:
             ("heap_bytes", geometry.heap_bytes),
             ("seen", self._seen.ctypes.data),
             ("seen_size", self._seen.size),
+            ("memory", memory),
+            ("blame", self._blame.ctypes.data),
+            ("wrong_timestamp", -1),
+            ("wrong_antenna", -1),
             ("newest_block", -1),
             ("newest_packet", -1),
             ("candidate", -1),
@@ -167,6 +209,16 @@ class Placement:
     def newest_packet(self) -> int:
         """Highest believable packet index seen, -1 before the first."""
         return int(self._state["newest_packet"][0])
+
+    def blame(self, kind: Blame) -> npt.NDArray[np.int64]:
+        """How many heaps of each antenna were of that kind."""
+        return self._blame[:, kind].copy()
+
+    @property
+    def last_wrong(self) -> tuple[int, int] | None:
+        """Timestamp (digitiser samples) and antenna of the last heap with a wrong timestamp; None before the first."""
+        timestamp, antenna = int(self._state["wrong_timestamp"][0]), int(self._state["wrong_antenna"][0])
+        return None if antenna < 0 else (timestamp, antenna)
 
     def callback(self) -> Any:
         """What spead2 takes as ``place``; this object must outlive the stream."""

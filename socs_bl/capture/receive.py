@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import spead2
-import spead2.recv
+
+try:
+    import spead2
+    import spead2.recv
+except ImportError as error:
+    raise ImportError("recording heaps needs spead2; install it with: pip install 'socs_bl[spead]'") from error
 
 from socs_bl.capture.config import CaptureConfig
 from socs_bl.capture.model import Target
-from socs_bl.capture.placement import ITEMS, STATISTICS, Kind, Placement
+from socs_bl.capture.placement import ITEMS, STATISTICS, Blame, Kind, Placement
 
 MAX_PACKET_BYTES = 65536
 LIVE_HEAPS_PER_ANTENNA = 4
@@ -38,6 +42,11 @@ class Heaps:
         Of which some packets were lost; they are among the missing.
     rejected : dict[str, int]
         By `Kind`: wrong size or items, timestamp, antenna, frequency; a place in time not yet believed; duplicates.
+    antennas : dict[str, list[int]]
+        For each antenna by itself: heaps ``missing``, ``wrong_timestamp`` (misaligned, far in the future, long past) and
+        ``duplicate``.
+    last_wrong : dict[str, int]
+        The last heap with a wrong timestamp: ``stream``, ``antenna``, ``timestamp``; empty before the first.
     """
 
     received: int = 0
@@ -45,6 +54,8 @@ class Heaps:
     late: int = 0
     incomplete: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    antennas: dict[str, list[int]] = field(default_factory=dict)
+    last_wrong: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -123,7 +134,7 @@ class Receiver:
             max_heaps=LIVE_HEAPS_PER_ANTENNA * geometry.nants, allow_out_of_order=True, explicit_start=True
         )
         first = [stream_config.add_stat(name) for name in STATISTICS][0]
-        placement = Placement(geometry, self.target.piperblk, stream, first)
+        placement = Placement(geometry, self.target.piperblk, stream, first, config.window_blocks)
         chunk_config = spead2.recv.ChunkStreamConfig(
             items=ITEMS, max_chunks=config.window_blocks, place=placement.callback()
         )
@@ -171,6 +182,11 @@ class Receiver:
         """Highest packet index seen so far, -1 before the first."""
         return max((placement.newest_packet for placement in self._placements), default=-1)
 
+    @property
+    def late(self) -> int:
+        """Heaps that came when their block was gone."""
+        return 0 if self._group is None else sum(member.stats["too_old_heaps"] for member in self._group)
+
     def heaps(self) -> Heaps:
         """Heaps that did not get into a block, by kind. `received` and `missing` are counted by who takes blocks."""
         group = self._group
@@ -183,6 +199,13 @@ class Receiver:
             counted.incomplete += stats["incomplete_heaps_evicted"] + stats["incomplete_heaps_flushed"]
             for kind, name in zip(Kind, STATISTICS, strict=True):
                 counted.rejected[kind.name.lower()] += stats[name]
+        for blame in Blame:
+            total = sum(placement.blame(blame) for placement in self._placements)
+            counted.antennas[blame.name.lower()] = np.asarray(total).tolist()
+        for stream, placement in enumerate(self._placements):
+            if placement.last_wrong is not None:
+                timestamp, antenna = placement.last_wrong
+                counted.last_wrong = {"stream": stream, "antenna": antenna, "timestamp": timestamp}
         return counted
 
     def stop(self) -> None:

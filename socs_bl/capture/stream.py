@@ -18,13 +18,14 @@ import numpy.typing as npt
 
 from socs_bl.capture.block import arrange
 from socs_bl.capture.config import CaptureConfig
-from socs_bl.capture.model import Plan, RecordingEnded, RecordingStarted, StreamStalled, Target
+from socs_bl.capture.model import Plan, RecordingEnded, RecordingStarted, StreamStalled, Target, TimestampsWentBack
 from socs_bl.capture.receive import Heaps, Received, Receiver
 from socs_bl.capture.recording import Recording
 from socs_bl.core.errors import Lost, Retry
 from socs_bl.core.event import Event
 
 TICK_SECONDS = 0.5
+WENT_BACK_HEAPS = 16  # late in a row, without any in time, before time is believed to have gone back
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class CaptureStream:
     config : CaptureConfig
         Interface, memory, root directory.
     on_event : Callable[[Event], None]
-        Told, in the stream's thread, what happened: `RecordingStarted`, `RecordingEnded`, `StreamStalled`.
+        Told, in the stream's thread, what happened: `RecordingStarted`, `RecordingEnded`, `StreamStalled`,
+        `TimestampsWentBack`.
     """
 
     def __init__(self, config: CaptureConfig, on_event: Callable[[Event], None]) -> None:
@@ -85,6 +87,8 @@ class CaptureStream:
         self._next_block = -1
         self._last_block = 0.0
         self._stalled = False
+        self._late = 0
+        self._went_back = False
         self._lock = threading.Lock()
         self._counters = Counters()
         self._stopping = False
@@ -139,7 +143,9 @@ class CaptureStream:
             counters, receiver = self._counters, self._receiver
             if receiver is None:
                 return counters
-            heaps = replace(receiver.heaps(), received=counters.heaps.received, missing=counters.heaps.missing)
+            known, own = receiver.heaps(), counters.heaps
+            antennas = {**own.antennas, **known.antennas}
+            heaps = replace(known, received=own.received, missing=own.missing, antennas=antennas)
             return replace(counters, heaps=heaps, pktidx=receiver.newest_packet)
 
     def _submit(self, action: Callable[[], None]) -> Future[None]:
@@ -164,6 +170,7 @@ class CaptureStream:
                 receiver.release(block)
             else:
                 self._check_stall()
+                self._check_time(receiver)
                 self._wait(receiver, TICK_SECONDS)
 
     def _wait(self, receiver: Receiver | None, timeout: float) -> None:
@@ -201,8 +208,9 @@ class CaptureStream:
         gap = (block.pktidx - self._next_block) // piperblk if begun else 0
         self._next_block = block.pktidx + piperblk
         # The groups were joined somewhere in the first block: what came before that is not missing.
-        lost = missing + gap * block.present.size if begun else 0
-        self._count(block.present.size - missing, lost, missing < block.present.size)
+        lost = np.count_nonzero(~block.present, axis=(0, 2)) + gap * piperblk * block.present.shape[2]
+        self._count(block.present.size - missing, lost if begun else np.zeros_like(lost), missing < block.present.size)
+        self._late = receiver.late
         self._record(receiver, block, gap)
 
     def _record(self, receiver: Receiver, block: Received, gap: int) -> None:
@@ -282,6 +290,19 @@ class CaptureStream:
             self._stalled = True
             self._on_event(StreamStalled(seconds=round(silent, 3)))
 
+    def _check_time(self, receiver: Receiver) -> None:
+        """Report once that all that comes is older than what was received: time went back, and would stay too old."""
+        silent = time.monotonic() - self._last_block
+        late = receiver.late - self._late
+        if (
+            self._next_block >= 0
+            and not self._went_back
+            and silent > self._config.resync_seconds
+            and late >= WENT_BACK_HEAPS
+        ):
+            self._went_back = True
+            self._on_event(TimestampsWentBack(heaps=late))
+
     # -- commands -------------------------------------------------------------------------------------------------
 
     def _join(self, target: Target) -> None:
@@ -293,6 +314,7 @@ class CaptureStream:
         shape = (geometry.nants, geometry.nstrm, geometry.hnchan, target.piperblk, -1)
         self._out = np.zeros(target.block_bytes, np.int8).reshape(shape)
         self._next_block, self._ended_start = -1, 0
+        self._late, self._went_back = 0, False
         try:
             receiver = Receiver(target, self._config)
         except (OSError, RuntimeError) as error:
@@ -336,10 +358,15 @@ class CaptureStream:
         self._leave()
         self._stopping = True
 
-    def _count(self, received: int, missing: int, receiving: bool) -> None:
+    def _count(self, received: int, missing: npt.NDArray[np.intp], receiving: bool) -> None:
+        """Count heaps received, and missing ones by antenna."""
         with self._lock:
             counters = self._counters
+            before = counters.heaps.antennas.get("missing", [0] * len(missing))
             heaps = replace(
-                counters.heaps, received=counters.heaps.received + received, missing=counters.heaps.missing + missing
+                counters.heaps,
+                received=counters.heaps.received + received,
+                missing=counters.heaps.missing + int(missing.sum()),
+                antennas={"missing": (np.array(before) + missing).tolist()},
             )
             self._counters = replace(counters, heaps=heaps, blocks=counters.blocks + 1, receiving=receiving)

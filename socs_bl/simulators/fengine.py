@@ -24,9 +24,13 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import spead2
-import spead2.send
 from pydantic import Field, model_validator
+
+try:
+    import spead2
+    import spead2.send
+except ImportError as error:
+    raise ImportError("sending heaps needs spead2; install it with: pip install 'socs_bl[spead]'") from error
 
 from socs_bl.capture import wire
 from socs_bl.core.config import Config, load

@@ -22,6 +22,7 @@ from socs_bl.capture.model import (
     Restore,
     SetStatus,
     StreamStalled,
+    TimestampsWentBack,
     Window,
 )
 from socs_bl.core.clock import Instant
@@ -207,6 +208,33 @@ def test_failed_writing_and_stalled_streams_end_the_recording() -> None:
     assert bench.of(Disarm) and bench.machine.state == "listening"
 
 
+def test_time_that_went_back_is_joined_anew() -> None:
+    """The open recording ends for good, the groups are left and joined again in this order, and the next window works."""
+    bench = listening()
+    bench.keys(DWELL=20, PKTSTART=1000)
+    bench.step(RecordingStarted(start=992, pktidx=992, path="/x"))
+    bench.effects.clear()
+    bench.step(TimestampsWentBack(heaps=40))
+    assert [type(effect) for effect in bench.effects if not isinstance(effect, SetStatus)] == [LeaveGroups, JoinGroups]
+    assert bench.machine.state == "listening" and "went back" in str(bench.status()["DAQERR"])
+    bench.step(RecordingEnded(start=992, blocks=3, missing=0))
+    assert not bench.of(Arm)
+    bench.keys(PKTSTART=200)
+    assert bench.of(Arm)[-1].plan.window.start == 192 and bench.machine.daq.fault == ""
+
+
+def test_an_armed_window_survives_time_that_went_back() -> None:
+    """What is armed and has not begun is armed again after the groups were joined anew; idle, nothing happens."""
+    bench = listening()
+    bench.keys(DWELL=20, PKTSTART=1000)
+    bench.effects.clear()
+    bench.step(TimestampsWentBack(heaps=40))
+    ordered = [type(effect) for effect in bench.effects if not isinstance(effect, SetStatus)]
+    assert ordered == [LeaveGroups, JoinGroups, Arm]
+    idle = Bench()
+    assert not idle.step(TimestampsWentBack(heaps=40))
+
+
 def test_joining_is_tried_again() -> None:
     """When the groups cannot be joined the status says so, and it is tried again after a while."""
     bench = Bench()
@@ -346,6 +374,11 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def stalls(self) -> None:
         self.bench.step(StreamStalled(seconds=10.0))
+
+    @rule()
+    def goes_back(self) -> None:
+        self.bench.step(TimestampsWentBack(heaps=20))
+        self.open = 0
 
     @rule(start=st.booleans())
     def by_hand(self, start: bool) -> None:
