@@ -1,0 +1,84 @@
+"""Reads what the original coordinator has left in Redis, and leaves there what it can read. All calls block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from socs_bl.commensal import metadata
+from socs_bl.commensal.config import CommensalConfig
+from socs_bl.commensal.migration import export_state
+from socs_bl.commensal.wire import COMPLETED_RUNS, FREE_INSTANCES
+from socs_bl.core.errors import Refused, Retry
+
+
+class SavedState:
+    """The original's keys in one Redis.
+
+    Parameters
+    ----------
+    client : redis.Redis
+    config : CommensalConfig
+
+    Notes
+    -----
+    Every method raises `Retry` when Redis does not answer.
+    """
+
+    def __init__(self, client: redis.Redis, config: CommensalConfig) -> None:
+        self._client = client
+        self._config = config
+
+    def read(self) -> dict[str, str]:
+        """What `migration.import_state` wants to know, as far as it is there; plain text, fit for an event."""
+        names = [FREE_INSTANCES, COMPLETED_RUNS]
+        for array in self._config.arrays:
+            names += [f"{array}:{key}" for key in ("state", "freesub_state", "datadir", "target")]
+            names += metadata.first_keys(array)
+        names += [f"{instance}:last-datadir" for instance in self._config.hashpipe_instances]
+        found = self._strings(names)
+        more = []
+        for array in self._config.arrays:
+            datadir = found.get(f"{array}:datadir")
+            more += [f"metadata:{datadir}", f"rec_end:{datadir}"] if datadir else []
+            more += self._cam_keys(array, found)
+        return found | self._strings(more) | self._antennas(found)
+
+    def hand_back(self) -> list[str]:
+        """Write what the original needs to go on; our coordinator must have ended. Returns what it will not do."""
+        keys, findings = export_state(self.read(), self._config)
+        if keys:
+            self._ask(lambda: self._client.mset({**keys}))
+        return findings
+
+    def _cam_keys(self, array: str, found: dict[str, str]) -> list[str]:
+        try:
+            keys = metadata.keys_of(array, *(found.get(key, "") for key in metadata.first_keys(array)))
+        except Refused:
+            return []  # what is missing is told by the import
+        return [key for short, key in keys.items() if short != "antennas"]
+
+    def _antennas(self, found: dict[str, str]) -> dict[str, str]:
+        counts = {}
+        for array in self._config.arrays:
+            if found.get(f"{array}:cbf_name"):
+                key = f"{array}:antennas"
+                counts[key] = str(self._ask(lambda key=key: self._client.llen(key)))  # type: ignore[misc]
+        return counts
+
+    def _strings(self, names: list[str]) -> dict[str, str]:
+        values = self._ask(lambda: self._client.mget(names)) if names else []
+        return {
+            name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            for name, value in zip(names, values, strict=True)
+            if value is not None
+        }
+
+    @staticmethod
+    def _ask(question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except redis.RedisError as error:
+            raise Retry(f"the saved state cannot be read ({error}); look at Redis") from error
