@@ -221,3 +221,18 @@ class SurvivorSuite(JournalSuite):
         entries = list(open_journal().read())
         assert [number for number, _ in entries] == list(range(1, stored.sequence + 1))
         assert all(data == b"%d" % number for number, data in entries if number % 2 == 0)
+
+    def test_of_two_processes_one_is_fenced(self, open_journal: Open, journal_url: str, journal_name: str) -> None:
+        """A process that takes over from one that commits all the time ends it; their entries stand one after the other."""
+        argv = [sys.executable, "-c", WRITER, journal_url, journal_name]
+        with subprocess.Popen([*argv, "first"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+            assert first.stdout is not None and first.stdout.readline()
+            with subprocess.Popen([*argv, "second"], stdout=subprocess.PIPE, text=True) as second:
+                assert second.stdout is not None and second.stdout.readline()
+                _, error = first.communicate(timeout=60)
+                assert first.returncode == 1 and "Fenced" in error and "'second' writes in epoch 2" in error
+                assert second.stdout.readline() and second.poll() is None
+                second.kill()
+        stored = open_journal().load()
+        assert (stored.epoch, stored.fields["last"]) == (2, b"%d" % stored.sequence)
+        assert [number for number, _ in open_journal().read()] == list(range(1, stored.sequence + 1))

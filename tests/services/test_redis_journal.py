@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import threading
@@ -140,6 +141,38 @@ def test_a_restarted_server_is_used_again_and_forgot_nothing(tmp_path: Path) -> 
         assert dict(journal.load().fields) == {"x": b"1", "y": b"2"}
         journal.close()
     finally:
+        server.stop()
+
+
+def test_a_server_killed_in_mid_commit_keeps_whole_commits(tmp_path: Path) -> None:
+    """SIGKILL of the server while commits come all the time: what was confirmed is there, the next is whole or not."""
+    server = RedisServer(tmp_path)
+    server.start()
+    journal = RedisJournal(server.url, NAME)
+    chance = random.Random(20261121)
+    sequence = 0
+    try:
+        for _ in range(3):
+            epoch = journal.claim("a").epoch
+            killer = threading.Timer(chance.uniform(0.01, 0.1), server.kill)
+            killer.start()
+            with pytest.raises(Retry):
+                while True:
+                    number = b"%d" % (sequence + 2)
+                    writes = (("SET", "k", number.decode()),) * 200
+                    journal.commit(Commit(epoch, sequence + 1, (b"a" * 3000, number), {"last": number}, writes))
+                    sequence += 2
+            killer.join()
+            server.start()
+            stored = journal.load()
+            assert stored.sequence in (sequence, sequence + 2)
+            sequence = stored.sequence
+            assert stored.fields.get("last", b"0") == b"%d" % sequence
+            with redis.Redis.from_url(server.url) as client:
+                assert (client.get("k") or b"0") == b"%d" % sequence
+        assert [number for number, _ in journal.read()] == list(range(1, sequence + 1))
+    finally:
+        journal.close()
         server.stop()
 
 
