@@ -8,35 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from socs_bl.commensal.circus import Circus
 from socs_bl.commensal.config import SupervisorConfig
 from socs_bl.commensal.model import StartProcessing
-from socs_bl.core.effect import Delivery, Effect
+from socs_bl.core.errors import Refused
 from socs_bl.core.names import parse_instance
 
 RECORDER = "recorder"
 GATEWAY = "gateway"
-
-
-class RestartPart(Effect, frozen=True):
-    """Restart an instance's recorder (DAQ) or its gateway; a second restart of one that is fresh does no harm.
-
-    Attributes
-    ----------
-    instance : str
-    part : str
-        ``recorder`` or ``gateway``.
-    """
-
-    delivery: ClassVar[Delivery] = Delivery.REPEATABLE
-    deadline: ClassVar[float] = 40.0  # circusd waits up to its graceful_timeout, 30 s, for the old process
-
-    instance: str
-    part: str
 
 
 class Supervisor(Protocol):
@@ -59,8 +42,8 @@ class Supervisor(Protocol):
 class CircusSupervisor:
     """Instances supervised by circus, one watcher a program.
 
-    An analyzer so started knows its work from ``<instance>:unprocessed``; ``start`` of a watcher that runs does
-    nothing and is answered with ok.
+    An analyzer so started knows its work from ``<instance>:unprocessed`` and returns once; ``start`` of a watcher that
+    runs does nothing and is answered with ok.
 
     Parameters
     ----------
@@ -73,10 +56,18 @@ class CircusSupervisor:
         self._config = config
         self._circus = Circus(config.endpoint, config.deadline)
         self._reactor = reactor
+        self._started: dict[str, str] = {}
 
     async def start_processing(self, request: StartProcessing) -> None:
-        """Start the watcher of the instance's analyzer."""
+        """Start the watcher of the instance's analyzer, once for a run.
+
+        An analyzer of an agent tells its result again when it is asked again; this one would search nothing and
+        return 0, whatever it has returned before.
+        """
+        if self._started.get(request.instance) == request.run:
+            raise Refused(f"the analyzer of {request.instance} was started for {request.run} and returns only once")
         await self._command(request.instance, "start", self._config.analyzer)
+        self._started[request.instance] = request.run
 
     async def restart(self, instance: str, part: str) -> None:
         """Restart the watcher of the instance's recorder or gateway."""

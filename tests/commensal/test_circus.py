@@ -19,7 +19,7 @@ from socs_bl.commensal.circus import Circus
 from socs_bl.commensal.config import SupervisorConfig
 from socs_bl.commensal.model import StartProcessing
 from socs_bl.commensal.supervisor import GATEWAY, RECORDER, CircusSupervisor
-from socs_bl.core.errors import Faulty, Retry
+from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.services.process import Child, free_port
 
 PATIENCE = 60.0
@@ -118,7 +118,10 @@ async def test_a_real_circusd_obeys(node: Node) -> None:
     try:
         request = StartProcessing(instance="blpn64/0", run="run", datadir="/buf0/x", duration=20.0)
         await supervisor.start_processing(request)
-        await supervisor.start_processing(request)  # a second start of one that runs is answered with ok
+        with pytest.raises(Refused, match="returns only once"):  # or its result would be lost behind a 0
+            await supervisor.start_processing(request)
+        later = StartProcessing(instance="blpn64/0", run="later", datadir="/buf0/y", duration=20.0)
+        await supervisor.start_processing(later)  # a start of one that runs is answered with ok
         until(lambda: "bluse_analyzer_0" in node.started())
         for part, watcher in ((RECORDER, "bluse_hashpipe_1"), (GATEWAY, "bluse_redisgw_1")):
             before = len(node.started())
