@@ -17,7 +17,6 @@ from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.journal import Commit
 from socs_bl.core.names import parse_instance
 from socs_bl.hashpipe.gateway import Gateway
-from socs_bl.search.wire import preserved_commands, return_command, settled_commands
 from socs_bl.services.redis_journal import RedisJournal
 from socs_bl.services.redis_server import check_server, connect
 from socs_bl.services.subscriber import StreamReader, Subscriber
@@ -134,8 +133,14 @@ def test_an_analyzer_needs_no_more_than_its_line(server: TlsRedis, root: redis.R
     journal = RedisJournal(server.url("analyzer"), "socs_bl:analyzer:blpn64-0")
     epoch = journal.claim("analyzer").epoch
     directory = "/buf0/x"
-    writes = (RESULT, return_command("blpn64/0", 0), *settled_commands("blpn64/0", directory))
-    writes += tuple(preserved_commands("blpn64/0", directory))
+    writes = (
+        RESULT,
+        ("PUBLISH", wire.PROC_RESULT, "RETURN:blpn64/0:0:-1"),
+        ("PUBLISH", "target-selector:processing", "UPDATE:{}"),
+        ("LREM", "blpn64/0:unprocessed", "0", directory),
+        ("LREM", "blpn64/0:preserved", "0", directory),
+        ("LPUSH", "blpn64/0:preserved", directory),
+    )
     journal.commit(Commit(epoch, 1, (b"{}",), {}, writes))
     assert root.xlen(wire.RESULTS_STREAM) == 1
     with connect(server.url("analyzer")) as client:
