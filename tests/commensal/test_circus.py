@@ -27,9 +27,17 @@ SHORT = 0.8
 
 _PROGRAM = """\
 import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: time.sleep(float(sys.argv[3])) or sys.exit(0))
-with open(sys.argv[1], "a") as log:
-    log.write(sys.argv[2] + "\\n")
+path, name, slowness = sys.argv[1:]
+def note(text):
+    with open(path, "a") as log:
+        log.write(text + "\\n")
+def end(*_):
+    if float(slowness):
+        note("stopping")
+        time.sleep(float(slowness))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+note(name)
 time.sleep(600)
 """
 
@@ -140,7 +148,7 @@ def test_a_busy_arbiter_is_asked_again(node: Node, circus: Callable[..., Circus]
     """While another's exclusive command runs, ours waits and is done after it; with less time, Retry says busy."""
     patient, hasty = circus(f"tcp://127.0.0.1:{node.port}"), circus(f"tcp://127.0.0.1:{node.port}", SHORT)
     other = circus(f"tcp://127.0.0.1:{node.port}").send("any", "restart", "slow")
-    until(lambda: "slow" in node.started())
+    until(lambda: "stopping" in node.started())
     refused = hasty.send("any", "restart", "bluse_redisgw_1")
     with pytest.raises(Retry, match="already running"):
         refused.result(PATIENCE)
