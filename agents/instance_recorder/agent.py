@@ -249,6 +249,9 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     group.add_argument(
         "--stall-seconds", type=float, help="a recording without blocks for so long is ended (default: 10)"
     )
+    group.add_argument(
+        "--resync-seconds", type=float, help="so long after time has gone back the groups are joined anew (default: 3)"
+    )
     add_journal_argument(group, movable=True)
     return parser
 
