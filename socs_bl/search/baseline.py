@@ -15,6 +15,7 @@ For lines that cross ``w`` channels per spectrum the flattened power is summed o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ MIN_SUB_BAND = 64
 MAD_TO_SIGMA = 1.4826
 # Values that a median is taken of. Its error is 1.3 / sqrt(n) of the noise: far below the noise of any sum.
 LEVEL_SAMPLES = 8192
+NOISE_SAMPLES = 1 << 15
 
 
 @dataclass
@@ -75,10 +77,17 @@ def flatten(beam: BeamPower) -> FlatBeam:
     return FlatBeam(flat, beam.gap_leakage, float(beam.contributions.sum()))
 
 
-def noise(flat: FlatBeam, width: int) -> tuple[float, float]:
-    """Median and sigma of the zero-drift sums over `width` neighbouring channels; sigma 0 when there is no noise."""
+def noise(flat: FlatBeam, widths: Iterable[int]) -> dict[int, tuple[float, float]]:
+    """Median and sigma of the zero-drift sums over so many neighbouring channels; sigma 0 when there is no noise.
+
+    At most `NOISE_SAMPLES` places, evenly over the coarse channel, are looked at.
+    """
     line = flat.power.sum(axis=0, dtype=np.float64)
-    if width > 1:
-        line = np.convolve(line, np.ones(width), mode="valid")
-    median = float(np.median(line))
-    return median, MAD_TO_SIGMA * float(np.median(np.abs(line - median)))
+    upto = np.concatenate([[0.0], np.cumsum(line)])
+    stride = -(-line.size // NOISE_SAMPLES)
+    found = {}
+    for width in widths:
+        sums = (upto[width:] - upto[:-width])[::stride]
+        median = float(np.median(sums))
+        found[width] = median, MAD_TO_SIGMA * float(np.median(np.abs(sums - median)))
+    return found

@@ -29,6 +29,8 @@ from socs_bl.search.voltages import AntennaSurvey, AntennaVoltages, Recording
 BATCH_BYTES = 64 << 20
 # One antenna's batch fits into a processor's second-level cache, which the FFT and the sum of power share.
 CACHE_BYTES = 1 << 20
+# An FFT library works on as many transforms at once as a vector register holds.
+VECTOR = 16
 _TILE = 4096
 
 
@@ -98,7 +100,8 @@ class VoltageBeams:
             middles = start_unix + (np.arange(self.spectra) + 0.5) * fine * recording.sample_s
             self._times = np.array([recipe.time_index(float(unix)) for unix in middles])
         else:
-            rows = max(1, min(self.spectra, CACHE_BYTES // row_bytes))
+            fill = max(CACHE_BYTES // row_bytes, -(-VECTOR // recording.polarisations))
+            rows = max(1, min(self.spectra, fill, BATCH_BYTES // row_bytes))
         self._rows = rows
 
     def load(self, channel: int) -> list[BeamPower]:

@@ -27,6 +27,8 @@ from socs_bl.search.kernel import kernel
 # Trees are worked through in pieces of the band that stay in a processor's second-level cache.
 TILE_BYTES = 1 << 19
 TILE_LEAST = 512
+# Rows of the first two levels of a tree, and drifts of the last level, that are taken together.
+ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class DriftGrid:
 
     @property
     def size(self) -> int:
-        """Rows of the tree: the power of two not below `spectra`."""
-        return 1 << max(1, (self.spectra - 1).bit_length())
+        """Rows of the tree: the power of two not below `spectra`, at least 8."""
+        return 1 << max(3, (self.spectra - 1).bit_length())
 
     @property
     def step(self) -> float:
@@ -124,8 +126,8 @@ def best_lines(
         return best
     tile = max(grid.size, TILE_LEAST, TILE_BYTES // (12 * grid.size) - 2 * grid.size)
     tile = min(tile, count)
-    margin = math.ceil((grid.max_rate + 3) * grid.spectra / 2) + 2 * grid.size + int(widths[-1])
-    smooth = np.empty((grid.spectra, tile + 2 * margin), np.float32)
+    margin = math.ceil((grid.max_rate + 3) * (grid.spectra / 2 + ROWS)) + 2 * grid.size + int(widths[-1])
+    smooth = np.empty((-(-grid.spectra // ROWS) * ROWS, tile + 2 * margin), np.float32)
     trees = np.empty((2, grid.size, tile + 2 * grid.size), np.float32)
     for start in range(0, count, tile):
         stop = min(start + tile, count)
@@ -159,6 +161,8 @@ def _search_tile(
     smooth[:] = 0
     _add_moved(power, left, smooth)
     summed = 1
+    drifts, begins = np.zeros(ROWS, np.int64), np.zeros(ROWS, np.int64)
+    rates = np.zeros(ROWS)
     for index in range(blocks.shape[0]):
         block, width = blocks[index], widths[index]
         while summed < width:
@@ -170,28 +174,24 @@ def _search_tile(
         # Where lines begin whose places half-way are wanted, from the fastest drift's first to the slowest's last.
         lowest = int(np.floor(block * (spectra - 1) / 2 + centring + 0.5))
         highest = int(np.floor((block + 1) * (spectra - 1) / 2 + centring + 0.5))
-        source = _taylor_tree(smooth, block, margin - highest, count + highest - lowest, trees)
-        half = size // 2
-        for drift in range(size):
-            rate = block + drift / (size - 1)
-            if abs(rate) > max_rate + 0.5 / size:
-                continue
-            begin = highest - int(np.floor(rate * (spectra - 1) / 2 + centring + 0.5))
-            total = trees[1 - source, 0]
-            upper = trees[source, drift // 2, begin : begin + count]
-            if half < spectra:
-                shift = begin + (drift + 1) // 2
-                lower = trees[source, half + drift // 2, shift : shift + count]
-                for channel in range(count):
-                    total[channel] = upper[channel] + lower[channel]
-            else:
-                total[:count] = upper
-            _keep_best(total, medians[index], scales[index], np.float32(rate), best_snr, best_rate)
+        source = _taylor_tree(smooth, spectra, block, margin - highest, count + highest - lowest, trees)
+        least = block if -max_rate - 0.5 / size < block else -max_rate - 0.5 / size
+        from_drift = int(np.ceil((least - block) * (size - 1)))
+        to_drift = min(size - 1, int(np.floor((max_rate + 0.5 / size - block) * (size - 1))))
+        for four in range(from_drift, to_drift + 1, ROWS):
+            for part in range(ROWS):
+                drift = min(four + part, to_drift)
+                rates[part] = block + drift / (size - 1)
+                begins[part] = highest - int(np.floor(rates[part] * (spectra - 1) / 2 + centring + 0.5))
+                drifts[part] = drift
+            _last_level(
+                trees[source], drifts, begins, rates.astype(np.float32), medians[index], scales[index], best_snr, best_rate
+            )  # fmt: skip
 
 
 @kernel
 def _add_moved(power: npt.NDArray[np.float32], left: int, smooth: npt.NDArray[np.float32]) -> None:
-    """Add to column c of `smooth` column ``left + c`` of `power`, as far as there is one."""
+    """Add to column c of `smooth` column ``left + c`` of `power`, as far as there is one; rows that it lacks stay zero."""
     channels, columns = power.shape[1], smooth.shape[1]
     low, high = max(0, -left), min(columns, channels - left)
     for row in range(power.shape[0]):
@@ -204,7 +204,7 @@ def _add_moved(power: npt.NDArray[np.float32], left: int, smooth: npt.NDArray[np
 
 @kernel
 def _taylor_tree(
-    smooth: npt.NDArray[np.float32], block: int, left: int, count: int, trees: npt.NDArray[np.float32]
+    smooth: npt.NDArray[np.float32], spectra: int, block: int, left: int, count: int, trees: npt.NDArray[np.float32]
 ) -> int:
     """Sum the rows of `smooth`, row t moved by ``block * t`` channels, up to the two halves of the last addition.
 
@@ -213,12 +213,23 @@ def _taylor_tree(
     row ``d`` the lines of the first half that cross ``d`` channels, row ``size / 2 + d`` those of the second. Column c
     is the line that begins in column ``left + c`` of `smooth`; `count` of them are wanted of the whole sum.
     """
-    spectra = smooth.shape[0]
-    _, size, _ = trees.shape
-    for row in range(spectra):
-        begin = left + block * row
-        trees[0, row, : count + size] = smooth[row, begin : begin + count + size]
-    source, half = 0, 1
+    size = trees.shape[1]
+    extent = count + size - ROWS
+    for group in range(0, smooth.shape[0], ROWS):
+        begin = left + block * group
+        first = smooth[group, begin : begin + extent]
+        for drift in range(ROWS):
+            # Two levels at once: lines that cross 0 to 3 channels in four rows.
+            start = begin + block + drift // 2
+            second = smooth[group + 1, start : start + extent]
+            start = begin + 2 * block + (drift + 1) // 2
+            third = smooth[group + 2, start : start + extent]
+            start = begin + 3 * block + drift
+            fourth = smooth[group + 3, start : start + extent]
+            total = trees[0, group + drift]
+            for channel in range(extent):
+                total[channel] = (first[channel] + second[channel]) + (third[channel] + fourth[channel])
+    source, half = 0, ROWS
     while 2 * half < size:
         target = 1 - source
         extent = count + size - 2 * half
@@ -235,21 +246,43 @@ def _taylor_tree(
                     total[channel] = upper[channel] + lower[channel]
         source = target
         half *= 2
+    if half >= spectra:
+        trees[source, half:] = 0
     return source
 
 
 @kernel
-def _keep_best(
-    total: npt.NDArray[np.float32],
+def _last_level(
+    halves: npt.NDArray[np.float32],
+    drifts: npt.NDArray[np.int64],
+    begins: npt.NDArray[np.int64],
+    rates: npt.NDArray[np.float32],
     median: float,
     scale: float,
-    rate: np.float32,
     best_snr: npt.NDArray[np.float32],
     best_rate: npt.NDArray[np.float32],
 ) -> None:
-    """Compare the sums of lines of one rate with the best so far."""
-    for channel in range(best_snr.shape[0]):
-        snr = (total[channel] - median) * scale
+    """The last level of the tree for four drifts, and the best of the four against the best so far."""
+    half, count = halves.shape[0] // 2, best_snr.shape[0]
+    steps = (drifts + 1) // 2 + begins
+    rows = drifts // 2
+    upper0, lower0 = halves[rows[0], begins[0] :], halves[half + rows[0], steps[0] :]
+    upper1, lower1 = halves[rows[1], begins[1] :], halves[half + rows[1], steps[1] :]
+    upper2, lower2 = halves[rows[2], begins[2] :], halves[half + rows[2], steps[2] :]
+    upper3, lower3 = halves[rows[3], begins[3] :], halves[half + rows[3], steps[3] :]
+    rate0, rate1, rate2, rate3 = rates[0], rates[1], rates[2], rates[3]
+    for channel in range(count):
+        total = upper0[channel] + lower0[channel]
+        other = upper1[channel] + lower1[channel]
+        third = upper2[channel] + lower2[channel]
+        fourth = upper3[channel] + lower3[channel]
+        rate = rate1 if other > total else rate0
+        total = other if other > total else total
+        later = rate3 if fourth > third else rate2
+        third = fourth if fourth > third else third
+        rate = later if third > total else rate
+        total = third if third > total else total
+        snr = (total - median) * scale
         better = snr > best_snr[channel]
         best_snr[channel] = snr if better else best_snr[channel]
         best_rate[channel] = rate if better else best_rate[channel]

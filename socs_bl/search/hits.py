@@ -118,7 +118,7 @@ class ChannelFinder:
             True when the channel was given up with lines left in it.
         """
         reach, own = self.grid.reach, flats[channel]
-        levels = {width: noise(own, width) for width in {block_width(block) for block in self.grid.blocks}}
+        levels = noise(own, {block_width(block) for block in self.grid.blocks})
         found: list[Cutout] = []
         threshold, base, count = lowest, channel * self.fine - reach, self.fine + 4 * reach
         power = self._window(channel, flats)
@@ -134,9 +134,10 @@ class ChannelFinder:
             middle, rate = measure(power, float(top + reach), float(best.rate[top]))
             line = Line(base + middle, rate, snr)
             found.append(self._cut(line, power, base))
-            inside = self._mask(line, flats, channel, lowest)
+            inside = self._mask(line, flats, channel, lowest, power)
             threshold = max(threshold, LEAKAGE_MARGIN * own.gap_leakage * snr)
-            power = self._window(channel, flats)
+            if not inside:
+                power = self._window(channel, flats)
             # Lines that cross the mask run at most this far from it half-way.
             far = 2 * reach + guard_channels(line, self.fine, lowest) + 1
             low, high = (max(0, top - far), min(count, top + far + 1)) if inside else (0, count)
@@ -166,8 +167,13 @@ class ChannelFinder:
         high = min(power.shape[1], math.ceil(ends[1]) + CUTOUT_MARGIN - base)
         return Cutout(line, power[:, low:high].copy(), base + low)
 
-    def _mask(self, line: Line, flats: Mapping[int, FlatBeam], own: int, lowest: float) -> bool:
-        """Set the power along the line to the noise level; True when that is within coarse channel `own`."""
+    def _mask(
+        self, line: Line, flats: Mapping[int, FlatBeam], own: int, lowest: float, window: npt.NDArray[np.float32]
+    ) -> bool:
+        """Set the power along the line to the noise level.
+
+        True when all that is within coarse channel `own`, and the search's window, which is masked as well, is up to date.
+        """
         spectra, guard = self.grid.spectra, guard_channels(line, self.fine, lowest)
         centres = np.rint(line.middle + line.rate * (np.arange(spectra) - (spectra - 1) / 2)).astype(int)
         places = centres[:, None] + np.arange(-guard, guard + 1)
@@ -176,7 +182,10 @@ class ChannelFinder:
         for channel in touched:
             if channel in flats:
                 flats[channel].power[rows, places % self.fine] = 0
-        return bool(touched.size == 1 and touched[0] == own)
+        inside = bool(touched.size == 1 and touched[0] == own)
+        if inside:
+            window[rows, places - (own * self.fine - self.grid.reach)] = 0
+        return inside
 
 
 def guard_channels(line: Line, fine: int, threshold: float) -> int:

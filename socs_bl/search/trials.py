@@ -8,7 +8,7 @@ exceeds a threshold ``t`` with probability ``Q(k, m + t s)``, ``Q`` the regulari
 threshold is the one at which ``N`` times that is the number of false hits allowed. Since lines overlap, trials are not
 independent, and the true number of false hits is smaller.
 
-``s`` is not known but measured over the ``F`` fine channels of a coarse channel, with a relative standard error of
+``s`` is not known but measured over ``F`` fine channels of a coarse channel (`NOISE_SAMPLES` at most), with a relative standard error of
 ``1.166 / sqrt(F)`` (that of a median absolute deviation of Gaussian noise). The probability is averaged over that error;
 with few fine channels this raises the threshold considerably.
 
@@ -26,7 +26,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy.optimize import brentq
 from scipy.special import gammaincc, gammaincinv
 
-from socs_bl.search.baseline import MAD_TO_SIGMA
+from socs_bl.search.baseline import MAD_TO_SIGMA, NOISE_SAMPLES
 from socs_bl.search.dedoppler import DriftGrid
 
 _MAD_ERROR = 1.166
@@ -67,7 +67,7 @@ class NoiseSum:
     def _log_tail(self, snr: float) -> float:
         """Logarithm of the probability that a line of noise exceeds `snr`, averaged over the error of the noise."""
         median, sigma = _median_and_sigma(self.shape)
-        error = _MAD_ERROR / math.sqrt(self.fine)
+        error = _MAD_ERROR / math.sqrt(min(self.fine, NOISE_SAMPLES))
         # A measured noise of nothing is not believed: errors beyond what the nodes allow are cut off.
         sigmas = sigma * np.maximum(1 + error * _NODES, 0.05)
         tail = float(_WEIGHTS @ gammaincc(self.shape, median + snr * sigmas)) / math.sqrt(2 * math.pi)
