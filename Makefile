@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 
 # Two workers: what waits for processes and what computes share the time (the groups are in tests/conftest.py).
 test: lint
-	$(RUN) -m pytest tests -n 2 --dist loadgroup --no-loadscope-reorder
+	$(RUN) -m pytest tests -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -17,6 +17,7 @@ import pytest
 import pytest_twisted
 import redis
 from twisted.internet import defer
+from xdist.scheduler import LoadScopeScheduling
 
 from socs_bl.core.errors import Refused
 from socs_bl.services import crossbar_node, redis_server
@@ -40,27 +41,40 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-def _group(item: pytest.Item) -> str:
-    """Which worker's: whole observatories (they share multicast groups), the run's router, the run's Redis, anybody's."""
-    names = getattr(item, "fixturenames", ())
-    folder = item.path.parent.relative_to(item.config.rootpath).as_posix()
-    if folder in ("tests/live", "tests/docs", "tests/cli") or item.path.name == "test_observatory.py":
-        return "observatory"
-    if "router" in names:
-        return "router"
-    if "redis_service" in names or item.get_closest_marker("live") or item.get_closest_marker("network"):
+# Whole observatories share multicast groups; what uses the run's router or Redis shares those. Each is one worker's.
+_OBSERVATORIES = ("tests/live/", "tests/docs/", "tests/cli/", "tests/services/test_observatory.py")
+_SERVICES = tuple(
+    f"tests/{folder}/" for folder in ("agentkit", "agents", "capture", "hashpipe", "page", "services", "simulators")
+)
+
+
+def _group(nodeid: str) -> str:
+    """The part of the run that one worker does: observatories, services, or a file of pure tests."""
+    if nodeid.startswith(_OBSERVATORIES):
+        return "observatories"
+    if nodeid.startswith(_SERVICES) or nodeid.startswith("tests/test_plugin.py"):
         return "services"
-    return ""
+    return nodeid.partition("::")[0]
+
+
+class _Groups(LoadScopeScheduling):
+    """Hands out whole groups."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """With several workers: pure tests fill the time in which the live ones wait."""
+    return _Groups(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one group stay together, the long ones first; the pure ones fill what the live ones leave idle."""
-    order = ["observatory", "router", "services", ""]
-    items.sort(key=lambda item: order.index(_group(item)))
-    for item in items:
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
+    """The long groups come first."""
+    order = ["observatories", "services"]
+    items.sort(key=lambda item: order.index(group) if (group := _group(item.nodeid)) in order else len(order))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
