@@ -22,6 +22,7 @@ pytestmark = pytest.mark.live
 
 NAME = "socs_bl:test:lamps"
 NOW = 1_800_000_000.0
+PATIENCE = 60.0  # seconds
 Open = Callable[[str], Journal]
 
 
@@ -81,7 +82,7 @@ def test_a_backup_is_of_one_moment(open_journal: Open, tmp_path: Path, kind: str
     ends = []
     try:
         for number in range(8):
-            writer.trimmed.wait()
+            assert writer.trimmed.wait(PATIENCE), writer.failed
             writer.trimmed.clear()
             path = tmp_path / f"{number}.backup"
             ends.append(write_backup(reading, NAME, path, NOW).state[1])
@@ -93,6 +94,7 @@ def test_a_backup_is_of_one_moment(open_journal: Open, tmp_path: Path, kind: str
         writer.thread.join()
     assert not writer.failed
     assert ends == sorted(ends) and ends[-1] > ends[0]
+    assert not list(tmp_path.glob(".*.part")), "a backup that was begun again has left something behind"
 
 
 @pytest.mark.parametrize("target", ["redis", "sqlite"])
