@@ -32,6 +32,8 @@ PARSERS: dict[Callable[[str], Any], tuple[str, ...]] = {
     hashpipe.parse_group: ("array_1-0", "array_12-31"),
     hashpipe.parse_value: ("290", "-1.5e3", "239.192.1.0+3", "J0437-4715"),
     hashpipe.parse_command: ("join=array_1-0", "leave=array_1-1", "delay=0.5", "quit"),
+    search.parse_metadata: ('{"band": "l", "start_ts": 1795233600.0, "nants": 64, "obsid": "MeerKAT:array_1:x"}', "{}"),
+    search.parse_seconds: ("1795233600.5", "-1e3"),
     capture.parse_destination: ("239.9.0.64+3", "224.0.0.1", "0.0.0.0"),
     allocation.parse_streams: ("spead://239.9.0.0+63:7148", "spead://239.9.0.0:7148"),
     names.parse_instance: ("blpn64/1", "node-7/999"),

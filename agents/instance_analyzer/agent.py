@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
+import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import redis
 from twisted.internet.defer import CancelledError, Deferred
 
-from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_journal_argument, operation, run
+from socs_bl.agentkit import Session, SiteAgent, add_journal_argument, operation, run
 from socs_bl.agentkit.runner import MachineRunner
+from socs_bl.agents.instance_analyzer.raw_data import POLL_INTERVAL, RawData
 from socs_bl.core.codec import Entry
-from socs_bl.core.config import load
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
-from socs_bl.core.names import agent_suffix, parse_instance
-from socs_bl.search.analyzer_config import AnalyzerConfig
-from socs_bl.search.effects import Places, SearchEffects
+from socs_bl.core.names import agent_suffix
+from socs_bl.search.effects import SearchEffects
 from socs_bl.search.machine import AnalyzerMachine
-from socs_bl.search.model import AbortRequested, Notify, ProcessRequested, Stage
-from socs_bl.search.view import described, overview
+from socs_bl.search.model import (
+    WORST_GOOD_CODE,
+    AbortRequested,
+    Batch,
+    ListRead,
+    Notify,
+    ProcessRequested,
+    RequeueRequested,
+    Stage,
+)
+from socs_bl.search.view import described, overview, queue_status
 from socs_bl.services.redis_server import connect
 from socs_bl.services.redis_url import add_redis_arguments
 
@@ -34,7 +41,7 @@ READY_PATIENCE = 20.0  # seconds
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+@-]{0,127}")
 
 
-class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
+class InstanceAnalyzer(RawData):
     """Works through the queue of recordings that one instance is asked to search.
 
     Parameters
@@ -44,24 +51,8 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
         See `add_agent_args`.
     """
 
-    FEEDS = (
-        FeedSchema(
-            "analyzer",
-            {
-                "queue": {"queued": int, "under_way": int, "searched_runs": int, "hits": int},
-                "disk": {"data_free_bytes": float, "products_free_bytes": float},
-            },
-        ),
-    )
-
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
-        self.instance = str(parse_instance(args.instance))
-        config = Path(args.config) if args.config else None
-        self.config = load(config, AnalyzerConfig) if config else AnalyzerConfig()
-        self.places = Places(
-            self.instance, Path(args.root).absolute(), Path(args.products).absolute(), self.config.search
-        )
         self.effects = SearchEffects(self.places, self.reactor, self.in_thread, self._progressed)
         self._waiting: dict[str, Deferred[None]] = {}
         self._silence = ""
@@ -83,8 +74,9 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
                 >>> response.session['data']
                 {"instance": "blpn64/0",
                  "under_way": {"run": "MeerKAT:array_1:20261121T040000Z", "datadir": "/buf0/20261121T040000Z-20261121-0001",
-                               "stage": "searching", "code": -1, "reason": "", "text": "", "hits": 0, "obsid": "",
-                               "products": [], "asked": 1795233620.0, "ended": 0.0},
+                               "stage": "searching", "code": -1, "reason": "", "text": "", "tries": 1, "hits": 0,
+                               "stamps": 0, "bytes_freed": 0, "rule": "", "raw": true, "obsid": "", "products": [],
+                               "asked": 1795233620.0, "began": 1795233620.0, "ended": 0.0},
                  "queued": ["MeerKAT:array_1:20261121T050000Z"],
                  "reported": [],
                  "searched_runs": 3, "hits": 12, "fault": "", "sequence": 12}
@@ -96,7 +88,7 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
         runner = self.make_runner(AnalyzerMachine, journal, self._carry_out, self._look)
         client = connect(self.args.redis_url)
         try:
-            if self.config.warm_up:
+            if self.config.warm_up and self.config.engine == "built-in":
                 self.effects.warm_up()
             await runner.start()
             while True:
@@ -116,9 +108,18 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
 
     @operation("task", privs=2)
     async def process(
-        self, session: Session, *, run: str, datadir: str, duration: float = 0.0, preserve: bool = False
+        self,
+        session: Session,
+        *,
+        run: str,
+        datadir: str,
+        duration: float = 0.0,
+        preserve: bool = False,
+        min_duration: float | None = None,
+        snr: float | None = None,
+        keep_raw: bool | None = None,
     ) -> str | None:
-        """process(run=None, datadir=None, duration=0.0, preserve=False)
+        """process(run=None, datadir=None, duration=0.0, preserve=False, min_duration=None, snr=None, keep_raw=None)
 
         **Task** (abortable) - Search a recording; ends when the run has been reported. A run that is known is not
         searched again: the task waits for its end, and its result is reported again. An abort gives the run up.
@@ -127,12 +128,16 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
             run (str): Name of the run, given by the coordinator: the OBSID.
             datadir (str): The instance's DATADIR, such as ``/buf0/20261121T040000Z-20261121-0001``.
             duration (float, optional): What was to be recorded, seconds.
-            preserve (bool, optional): Keep the raw data whatever the configuration says.
+            preserve (bool, optional): Preserve the directory, as ``preserve`` does.
+            min_duration (float, optional): Do not search what is shorter than this many seconds, instead of what is
+                configured.
+            snr (float, optional): Smallest signal-to-noise ratio, instead of what is configured.
+            keep_raw (bool, optional): Keep the raw data or not, instead of what is configured.
 
         Examples:
             Search a directory once more, by hand::
 
-                client.process.start(run="by-hand-1", datadir="/buf0/20261121T040000Z-20261121-0001")
+                client.process.start(run="by-hand-1", datadir="/buf0/20261121T040000Z-20261121-0001", snr=8.0)
                 status, message, session = client.process.wait()
 
         Notes:
@@ -140,19 +145,24 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
 
                 >>> response.session['data']
                 {"run": "MeerKAT:array_1:20261121T040000Z", "datadir": "/buf0/20261121T040000Z-20261121-0001",
-                 "progress": {"step": "search", "done": 40, "total": 64, "unit": "coarse channels", "eta_s": 2.1},
-                 "stage": "reported", "code": 0, "reason": "searched", "text": "", "hits": 4,
+                 "progress": {"step": "search", "done": 40, "total": 64, "unit": "coarse channels", "eta_s": 2.1,
+                              "percent": 62.5, "elapsed_s": 3.4},
+                 "stage": "reported", "code": 0, "reason": "searched", "text": "", "tries": 1, "hits": 4, "stamps": 3,
+                 "bytes_freed": 1073741824, "rule": "searched", "raw": false,
                  "obsid": "MeerKAT:array_1:20261121T040000Z",
                  "products": ["/data/products/20261121T040000Z-20261121-0001/blpn64-0/guppi_61365_14400_J0918.dat"],
-                 "asked": 1795233620.0, "ended": 1795233627.0, "sequence": 9}
+                 "asked": 1795233620.0, "began": 1795233620.0, "ended": 1795233627.0, "sequence": 9}
 
             Codes: 0 searched, or too short to search; 1 nothing recorded; 2 searched, but the raw data could not be
-            deleted; 3 damaged; 4 a product could not be written; 5 wrong settings; 6 crashed; 7 killed; 8 overdue;
-            9 aborted. The task fails for codes above 1.
+            deleted, or are not what was searched; 3 damaged; 4 a product could not be written; 5 wrong settings; 6
+            crashed; 7 killed; 8 overdue; 9 aborted; 10 the engine declined the recording; 11 the engine's device failed;
+            12 the engine's products cannot be read. The task fails for codes above 1. What fails with 4, 6 to 8 or 10 to
+            12 is tried once more and then left alone, with its raw data, until ``requeue``.
         """
         if not _RUN.fullmatch(run):
             raise Refused(f"process: run {run!r:.140} is not a name of letters, digits and ._:/+@- (128 at most)")
         self.places.data(datadir)
+        self.places.engine.arguments(min_duration, snr)
         if duration < 0:
             raise Refused(f"process: duration {duration} is negative; nothing was changed")
         session.update(run=run, datadir=datadir)
@@ -162,7 +172,13 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
             raise Refused(f"process: run {run} is that of {known.datadir}; give {datadir} a name of its own")
         if len(runner.machine.queued()) >= self.config.longest_queue:
             raise Refused(f"process: {self.config.longest_queue} runs are queued already; nothing was changed")
-        await runner.submit(ProcessRequested(run=run, datadir=datadir, duration=duration, preserve=preserve))
+        noted = await self.listing(lambda work: work.noted(datadir))
+        await self.take_over_preserved()
+        request = ProcessRequested(
+            run=run, datadir=datadir, duration=duration, preserve=preserve, min_duration=min_duration, snr=snr,
+            keep_raw=keep_raw, band=noted.band, antennas=noted.antennas,
+        )  # fmt: skip
+        await runner.submit(request)
         try:
             await self._reported(run)
         except CancelledError:
@@ -173,62 +189,96 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
         if ended is None:
             raise Refused(f"process: {run} is too long ago to be remembered")
         session.update(**described(ended))
-        if ended.code > 1:
+        if ended.code > WORST_GOOD_CODE:
             raise Refused(f"{run} {ended.outcome.value if ended.outcome else ''}: {ended.text}")
         return f"{run}: {ended.hits} hits."
+
+    @operation("task", privs=2)
+    async def process_queue(self, session: Session) -> str | None:
+        """process_queue()
+
+        **Task** - Search what is on the coordinator's list ``<instance>:unprocessed``, as a coordinator that knows no
+        runs expects it: one ``RETURN`` at the end, with the worst code, also when there was nothing to do. A directory is
+        taken off the list when it has been searched, not before.
+
+        Notes:
+            What is too short is measured, whatever the coordinator noted. If ``<instance>:last-datadir`` is not on the
+            list, something was recorded in the wrong place: it is searched like the others, and the code is at least 1.
+            An abort ends the waiting; the runs stay queued. The session data are::
+
+                >>> response.session['data']
+                {"listed": ["/buf0/20261121T040000Z-20261121-0001"], "preserved": [], "last": "",
+                 "runs": ["MeerKAT:array_1:20261121T040000Z"], "worst": 0, "waiting": [], "sequence": 4}
+        """
+        runner = await self._ready(session)
+        read = await self.listing(lambda work: work.read())
+        listed = tuple(entry for entry in read.listed if self.is_sound(entry.datadir))
+        last = read.last if read.last is not None and self.is_sound(read.last.datadir) else None
+        session.update(
+            listed=[entry.datadir for entry in listed],
+            preserved=list(read.preserved),
+            last=last.datadir if last else "",
+        )
+        await self.ask(ListRead(listed=listed, preserved=tuple(filter(self.is_sound, read.preserved)), last=last))
+        batch = runner.machine.get("batch", Batch)
+        session.update(runs=list(batch.runs) if batch else [])
+        while batch is not None and self.runner is runner:
+            session.update(worst=batch.worst, waiting=list(batch.runs))
+            if not await session.sleep(POLL_INTERVAL):
+                return "Not waited for; the runs stay queued."
+            batch = runner.machine.get("batch", Batch)
+        session.update(waiting=[])
+        return f"{len(session.data['runs'])} runs."
+
+    @operation("task", privs=2)
+    async def requeue(self, session: Session, *, datadir: str) -> str | None:
+        """requeue(datadir=None)
+
+        **Task** - Search a directory once more whose run has ended, under the same name; it is reported again. For what
+        was given up, when its cause is mended. Ends when the run is queued.
+
+        Parameters:
+            datadir (str): The instance's DATADIR.
+
+        Notes:
+            Refused when no run of it is known, when one waits for it or works on it, or when its raw data are deleted.
+            The session data are those of ``queue_status``.
+        """
+        self.places.data(datadir)
+        await self.ask(RequeueRequested(datadir=datadir))
+        session.data = queue_status(self.running().machine)
+        return None
 
     @operation("task")
     async def queue_status(self, session: Session) -> str | None:
         """queue_status()
 
-        **Task** - Say which runs are queued, under way and done.
+        **Task** - Say which runs are queued, under way and done, which were given up, what is preserved, and what was
+        deleted when somebody asked or the disk was short.
 
         Notes:
-            The session data are those of ``work_queue``.
-        """
-        session.data = self._overview(self.running())
-        return None
-
-    @operation("process", startup=True)
-    async def monitor_disk(self, session: Session, *, interval: float = 10.0, test_mode: bool = False) -> str | None:
-        """monitor_disk(interval=10.0, test_mode=False)
-
-        **Process** - Watch the disks with recordings and products; starts with the agent.
-
-        Parameters:
-            interval (float, optional): Seconds between two looks.
-            test_mode (bool, optional): Look only once. This is meant only for testing.
-
-        Notes:
-            The process is degraded while a disk has less free space than the configuration wants. The session data
-            are::
+            The session data are those of ``work_queue``, and::
 
                 >>> response.session['data']
-                {"data": {"path": "/", "free_bytes": 81234567168.0, "total_bytes": 214748364800.0},
-                 "products": {"path": "/data/products", "free_bytes": 81234567168.0, "total_bytes": 214748364800.0},
-                 "least_free_bytes": 1073741824.0, "sequence": 3}
+                {"pending": [], "failed": [], "cleaned": [],
+                 "preserved": [{"datadir": "/buf0/20261121T040000Z-20261121-0001", "reason": "a candidate",
+                                "since": 1795233620.0}]}
+
+            'pending' and 'failed' hold runs as 'under_way' of ``work_queue``, 'cleaned' deletions as ``clean_raw``.
         """
-        if interval < 0.1:
-            raise Refused(f"monitor_disk: interval must be at least 0.1 s; found {interval}; nothing was changed")
-        low = False
-        while True:
-            report = await self.in_thread(self._disks)
-            session.data = {**report, "least_free_bytes": self.config.least_free_bytes}
-            free = {name: disk["free_bytes"] for name, disk in report.items()}
-            self.feeds["analyzer"].publish("disk", {f"{name}_free_bytes": value for name, value in free.items()})
-            was_low, low = low, min(free.values()) < self.config.least_free_bytes
-            session.degraded = low
-            if low and not was_low:
-                self.alert(
-                    "warning", f"{self.instance}: a disk is nearly full; move products or recordings away", **free
-                )
-            if test_mode or not await session.sleep(interval):
-                return "Stopped."
+        machine = self.running().machine
+        session.data = {**queue_status(machine), "fault": self.fault or self._silence}
+        return None
 
     # --- the shell
 
     async def _look(self) -> Mapping[str, Any]:
-        return {"instance": self.instance, "keep_raw": self.config.keep_raw}
+        config = self.config
+        return {
+            "instance": self.instance, "keep_raw": config.keep_raw, "delete_short": config.delete_short,
+            "reclaim": config.reclaim, "beams": config.beams,
+            "preserved": [name for name in await self.listing(lambda work: work.preserved()) if self.is_sound(name)],
+        }  # fmt: skip
 
     async def _carry_out(self, effect: Effect) -> Sequence[Event]:
         if isinstance(effect, Notify):
@@ -272,9 +322,12 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
             self.runner.feed(AbortRequested(run=run, reason="aborted by its client"))
 
     def _progressed(self, run: str, line: Mapping[str, Any]) -> None:
-        session = self.session("process")
+        session, known = self.session("process"), self.runner.machine.run(run) if self.runner else None
         if session is not None and session.data.get("run") == run:
-            session.update(progress=line)
+            done, total = line.get("done", 0), line.get("total", 0)
+            elapsed = max(0.0, time.time() - known.began) if known is not None and known.began else 0.0
+            share = round(100.0 * done / total, 1) if total else 0.0
+            session.update(progress={**line, "percent": share, "elapsed_s": round(elapsed, 2)})
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Show what has changed, and wake who waits for it."""
@@ -298,14 +351,6 @@ class InstanceAnalyzer(MachineAgent[AnalyzerMachine]):
             counts = {"queued": len(data["queued"]), "under_way": int(data["under_way"] is not None)}
             totals = {name: data[name] for name in ("searched_runs", "hits")}
             self.feeds["analyzer"].publish("queue", {**counts, **totals})
-
-    def _disks(self) -> dict[str, dict[str, Any]]:
-        found = {}
-        for name, path in (("data", self.places.root), ("products", self.places.products)):
-            path.mkdir(parents=True, exist_ok=True)
-            usage = shutil.disk_usage(path)
-            found[name] = {"path": str(path), "free_bytes": float(usage.free), "total_bytes": float(usage.total)}
-        return found
 
 
 def _silence_of(client: redis.Redis) -> str:

@@ -18,11 +18,11 @@ from twisted.internet.protocol import ProcessProtocol
 
 import socs_bl
 from socs_bl.core.errors import Retry
+from socs_bl.search.ending import OUTCOMES
 from socs_bl.search.model import Outcome, Recorded
 
 LONGEST_LINE = 4 << 20
 STDERR_LINES = 20
-OUTCOMES = {1: Outcome.CRASHED, 2: Outcome.SETTINGS, 3: Outcome.DAMAGED, 4: Outcome.DISK, 5: Outcome.MISSING}
 
 
 class Ending(NamedTuple):

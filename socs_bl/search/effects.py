@@ -11,15 +11,27 @@ from typing import Any
 
 import msgspec
 
-from socs_bl.capture.guppi import find_recordings
+from socs_bl.capture.guppi import find_recordings, read_header
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.core.event import Event
 from socs_bl.core.names import agent_suffix
 from socs_bl.search.catalogue import Catalogue
 from socs_bl.search.child import SearchProcess, recordings_of
-from socs_bl.search.config import SearchConfig
-from socs_bl.search.model import DeleteRaw, Outcome, Recorded, RegisterProducts, RunSearch, SearchEnded
+from socs_bl.search.engines import Engine
+from socs_bl.search.model import (
+    HIT_LISTS,
+    DeleteRaw,
+    DeletionEnded,
+    Outcome,
+    Proof,
+    Recorded,
+    RegisterProducts,
+    RunSearch,
+    SearchEnded,
+)
+from socs_bl.search.products import recordings_under
+from socs_bl.search.rules import RULES
 
 CATALOGUE = "catalogue"
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
@@ -38,14 +50,14 @@ class Places:
     products : Path
         Directory for products; the catalogue is in ``catalogue`` below it, products are in
         ``<name of the data directory>/<host>-<number>``.
-    search : SearchConfig
-        What to look for.
+    engine : Engine
+        What does the searching.
     """
 
     instance: str
     root: Path
     products: Path
-    search: SearchConfig = SearchConfig()
+    engine: Engine = Engine()
 
     def data(self, datadir: str) -> Path:
         """The directory on this machine that an instance calls `datadir`.
@@ -123,7 +135,7 @@ class SearchEffects:
             case RegisterProducts():
                 await self._in_thread(self.register, effect)
             case DeleteRaw():
-                await self._in_thread(self.delete, effect)
+                return [await self._in_thread(self.delete, effect)]
             case _:
                 raise Refused(f"{type(effect).__name__} is not known here; the journal is newer than the software")
         return []
@@ -134,8 +146,11 @@ class SearchEffects:
             source, output = places.data(effect.datadir), places.output(effect.datadir)
         except Refused as refusal:
             return SearchEnded(run=effect.run, attempt=effect.attempt, outcome=Outcome.MISSING, text=str(refusal))
-        settings = places.search.model_dump_json()
-        arguments = ["--input", str(source), "--output", str(output), "--settings", settings]
+        try:
+            how = places.engine.arguments(effect.min_duration, effect.snr)
+        except Refused as refusal:
+            return SearchEnded(run=effect.run, attempt=effect.attempt, outcome=Outcome.SETTINGS, text=str(refusal))
+        arguments = ["--input", str(source), "--output", str(output), *how]
         search = SearchProcess(lambda line: self._progress(effect.run, line))
         self._latest = search
         search.start(self._reactor, arguments)
@@ -147,7 +162,8 @@ class SearchEffects:
         products = tuple(str(path) for path in ending.result.get("products", ()))
         return SearchEnded(
             run=effect.run, attempt=effect.attempt, outcome=ending.outcome, text=ending.text,
-            hits=int(ending.result.get("hits", 0)), obsid=str(ending.result.get("obsid", "")),
+            hits=int(ending.result.get("hits", 0)), stamps=int(ending.result.get("stamps", 0)),
+            obsid=str(ending.result.get("obsid", "")),
             recordings=recordings, products=products,
         )  # fmt: skip
 
@@ -169,56 +185,82 @@ class SearchEffects:
         except OSError as error:
             raise Retry(f"catalogue {self.places.products / CATALOGUE} cannot be written: {error}") from error
 
-    def delete(self, effect: DeleteRaw) -> None:
-        """Delete the raw files of a searched run, when the rule is proven for all of them. Blocks.
+    def delete(self, effect: DeleteRaw) -> DeletionEnded:
+        """Delete raw files, when the rule is proven for all of them. Blocks.
 
         The catalogue forgets them first: what it lists is there, and while it is locked nothing is deleted.
 
+        Returns
+        -------
+        DeletionEnded
+            With what was freed; or with the refusal when a recording was not searched completely, has changed since,
+            has no hit list, or is not below the instance's root. Nothing was deleted then.
+
         Raises
         ------
-        Refused
-            When a recording was not searched completely, has changed since, has no hit list, or is not below the
-            instance's root. Nothing was deleted then.
         Retry
             When the catalogue or the file system refuses.
         """
-        for recorded in effect.recordings:
-            self._prove(recorded, effect)
-        files = [Path(name) for recorded in effect.recordings for name in recorded.files]
+        ended = DeletionEnded(datadir=effect.datadir, run=effect.run, rule=effect.rule)
+        try:
+            recordings = self._insisted(effect) if effect.proof is Proof.NOTHING else effect.recordings
+            for recorded in recordings:
+                self._prove(recorded, effect)
+        except Refused as refusal:
+            return msgspec.structs.replace(ended, refusal=str(refusal))
+        files = [Path(name) for recorded in recordings for name in recorded.files]
         try:
             catalogue = Catalogue(self.places.products / CATALOGUE)
-            for recorded in effect.recordings:
+            for recorded in recordings:
                 catalogue.forget_raw(recorded.obsid or recorded.stem, self.places.instance)
-            for path in files:
-                path.unlink(missing_ok=True)
+            freed = sum(_remove(path) for path in files)
         except (OSError, Retry) as error:
             left = sum(path.exists() for path in files)
-            raise Retry(f"{left} of {len(files)} raw files of {effect.run} are still there: {error}") from error
+            raise Retry(f"{left} of {len(files)} raw files of {effect.datadir} are still there: {error}") from error
         for directory in {path.parent for path in files}:
             # Not empty: somebody else's files are in it, which are none of our business.
             with contextlib.suppress(OSError):
                 directory.rmdir()
+        return msgspec.structs.replace(ended, freed=freed)
+
+    def _insisted(self, effect: DeleteRaw) -> list[Recorded]:
+        """What is in a directory that is deleted whatever it is: its raw files, and nothing else that may be there."""
+        found = recordings_under(self.places.data(effect.datadir))
+        obsids = {stem: _obsid(paths[0]) for stem, paths in found.items()}
+        return [
+            Recorded(stem, obsids[stem], self.places.instance, "", 0.0, 0.0, 0.0, 0.0, 0, tuple(map(str, paths)))
+            for stem, paths in found.items()
+        ]
 
     def _prove(self, recorded: Recorded, effect: DeleteRaw) -> None:
         """Raise Refused unless the raw files of `recorded` may go."""
-        stay = f"its raw data stay (rule: {effect.rule})"
+        stay = f"its raw data stay (rule {effect.rule}: {RULES[effect.rule].text})"
         if recorded.damage:
             raise Refused(f"{recorded.stem} was not read to its end; {stay}")
         root = self.places.root.resolve()
         strays = [name for name in recorded.files if root not in Path(name).resolve().parents]
         if strays:
             raise Refused(f"{strays[0]} is not below {root}; nothing of {recorded.stem} was deleted")
-        lists = [path for path in _products_of(recorded, effect.products) if path.suffix == ".dat"]
-        if not lists or not all(path.is_file() and path.stat().st_size for path in lists):
+        if effect.proof is Proof.NOTHING:
+            return
+        lists = [path for path in _products_of(recorded, effect.products) if path.suffix in HIT_LISTS]
+        if effect.proof is Proof.SEARCHED and not _hit_lists_stand(lists):
             raise Refused(f"{recorded.stem} has no hit list; {stay}")
+        self._prove_unchanged(recorded, stay)
+
+    def _prove_unchanged(self, recorded: Recorded, stay: str) -> None:
+        """Raise Refused unless the raw files are those that were there when the search began, or a part of them."""
         files = [Path(name) for name in recorded.files]
-        there = [path for path in files if path.exists()]
-        size = sum(path.stat().st_size for path in there)
+        seen = {path: path.stat() for path in files if path.exists()}
+        size = sum(status.st_size for status in seen.values())
         # An earlier attempt may have deleted some of them; whatever it left is smaller than what was searched.
-        if size != recorded.bytes if len(there) == len(files) else size >= recorded.bytes:
+        if size != recorded.bytes if len(seen) == len(files) else size >= recorded.bytes:
             raise Refused(f"{recorded.stem} has {size} bytes, {recorded.bytes} were searched; {stay}")
+        for path, changed in zip(files, recorded.changed, strict=False):
+            if path in seen and seen[path].st_mtime_ns != changed:
+                raise Refused(f"{path} was written anew after its search; {stay}")
         known = {path.name for path in files}
-        for directory in {path.parent for path in there}:
+        for directory in {path.parent for path in seen}:
             later = [path for path in find_recordings(directory).get(recorded.stem, []) if path.name not in known]
             if later:
                 raise Refused(f"{later[0]} was not searched; {stay}")
@@ -227,3 +269,28 @@ class SearchEffects:
 def _products_of(recorded: Recorded, products: Sequence[str]) -> list[Path]:
     """Those of `products` that belong to one recording."""
     return [Path(name) for name in products if Path(name).name.startswith(f"{recorded.stem}.")]
+
+
+def _hit_lists_stand(lists: Sequence[Path]) -> bool:
+    """Whether there are hit lists; one of text has a header at least, a binary one without a hit is empty."""
+    return bool(lists) and all(path.is_file() and (path.suffix != ".dat" or path.stat().st_size) for path in lists)
+
+
+def _remove(path: Path) -> int:
+    """Remove a file that may be gone already; returns its size."""
+    try:
+        size = path.stat().st_size
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return size
+
+
+def _obsid(path: Path) -> str:
+    """The observation of a raw file; empty when its header cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            header = read_header(file)
+    except (OSError, Refused):
+        return ""
+    return header.text("OBSID", "") if header is not None else ""

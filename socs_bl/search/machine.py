@@ -2,286 +2,217 @@
 
 A run stays queued until it is reported; nothing is taken off a list before it is done. Its stages are
 QUEUED, SEARCHING, CATALOGUING, DELETING (only where a rule allows it), REPORTED. A run is reported in the commit that
-ends it (stream and message ride in the commit), and again whenever it is asked for again.
+ends it (stream and message ride in the commit), and again whenever it is asked for again. A search that fails is tried
+once more; then the recording is left alone, with its raw data, until somebody asks for it again.
 
-Invariants (`check`): at most one run is under way; none waits while nothing is under way; a run under way has exactly
-one outstanding effect of its stage, or the timer for its next attempt; a reported run has an outcome and nothing
-outstanding; raw data are deleted only under `DELETE_RULE`.
+Raw data go under a named rule only (`socs_bl.search.rules`): after the search, or later because somebody asks or the
+disk runs short; never while the directory is preserved or a run waits for it.
+
+Invariants (`check`): at most one run is under way; none waits while nothing is under way, but for one whose directory
+is being deleted; a run under way has exactly one outstanding effect of its stage, or the timer for its next attempt, and
+so has a deletion after the fact; a reported run has an outcome and nothing outstanding of its own; what is being deleted
+is not preserved, not waited for, and allowed by the rule it names.
 """
 
 from __future__ import annotations
 
-import msgspec
-
-from socs_bl.core.effect import Effect, StoreWrites
+from socs_bl.core.effect import Answer, Effect
 from socs_bl.core.event import Event, Restarted
-from socs_bl.core.machine import Machine
+from socs_bl.search.deletion import DELETE_TRIES, Deletion, standing
 from socs_bl.search.model import (
     CELLS,
     EFFECTS,
     EVENTS,
     MOST_TRIES,
-    WORTH_ANOTHER_TRY,
+    WORST_GOOD_CODE,
     AbortRequested,
+    Batch,
+    CleanRequested,
     DeleteRaw,
+    DeletionEnded,
+    DiskShort,
+    Listed,
+    ListRead,
     Notify,
     Outcome,
+    PreserveRequested,
     ProcessRequested,
     RegisterProducts,
+    RequeueRequested,
     Run,
     RunSearch,
     SearchEnded,
     Settings,
     Stage,
+    UnpreserveRequested,
 )
-from socs_bl.search.wire import result_commands
+from socs_bl.search.rules import RULES, objection
+from socs_bl.search.runs import UNDER_WAY, changed
 
-DELETE_RULE = "searched completely, unchanged since, products written and catalogued, not preserved"
-REPORTED_KEPT = 200
-CATALOGUE_TRIES = 4
-DELETE_TRIES = 4
-RETRY_PAUSE = 5.0
-# A search that found less than this part of what was to be recorded is worth a word.
-SHORT_FRACTION = 0.9
-UNDER_WAY = frozenset({Stage.SEARCHING, Stage.CATALOGUING, Stage.DELETING})
+LISTED = "on the coordinator's list"
 
 
-class AnalyzerMachine(Machine):
+class AnalyzerMachine(Deletion):
     """Decides which run is searched next, what becomes of its data, and what is reported."""
 
     event_types = EVENTS
     effect_types = EFFECTS
     cell_types = CELLS
 
-    # -- reading the state
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of the last restart."""
-        return self.get("settings", Settings) or Settings()
-
-    def run(self, name: str) -> Run | None:
-        """A run by its name."""
-        return self.get(f"run/{name}", Run)
-
-    def runs(self) -> list[Run]:
-        """All remembered runs in the order of their requests."""
-        return sorted((cell for cell in self.cells.values() if isinstance(cell, Run)), key=lambda run: run.number)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has been told its settings, as with every restart."""
-        return "settings" in self.cells
-
-    def queued(self) -> list[Run]:
-        """The runs that wait, in their order."""
-        return [run for run in self.runs() if run.stage is Stage.QUEUED]
-
-    def under_way(self) -> Run | None:
-        """The run that is being worked on."""
-        return next((run for run in self.runs() if run.stage in UNDER_WAY), None)
-
     # -- events
 
     def handle(self, event: Event) -> None:
-        """A request, an abort, or the end of a search."""
+        """A request, or the end of something."""
         match event:
             case ProcessRequested():
                 self._requested(event)
+            case ListRead():
+                self._list_read(event)
             case AbortRequested():
-                self._aborted(event)
+                run = self.run(event.run)
+                if run is not None and run.stage in (Stage.QUEUED, Stage.SEARCHING):
+                    self.on_abort(run, event.reason)
+            case RequeueRequested():
+                self._requeue(event.datadir)
+            case PreserveRequested():
+                self.issue(Answer(refusal=self.preserve(event.datadir, event.reason)))
+            case UnpreserveRequested():
+                self.issue(Answer(refusal=self.unpreserve(event.datadir)))
+            case CleanRequested():
+                self.on_clean_request(event)
+            case DiskShort():
+                self.on_disk_short(event)
+            case DeletionEnded():
+                self.on_deletion_ended(event)
             case SearchEnded():
-                run = self._at(event.run, Stage.SEARCHING)
-                if run is not None and run.tries == event.attempt and self._stop_search(run):
-                    self._searched(run, event)
+                run = self.run_at(event.run, Stage.SEARCHING)
+                if run is not None and run.tries == event.attempt and self.stop_search(run):
+                    self.on_searched(run, event)
 
     def restarted(self, event: Restarted) -> None:
         """Take over the settings and go on; a search under way is repeated, since its process ended with us."""
         world = event.world
-        self.put("settings", Settings(instance=str(world["instance"]), keep_raw=bool(world["keep_raw"])))
-        self._next()
+        known = {name: world[name] for name in Settings.__struct_fields__ if name in world}
+        self.put("settings", Settings(**known))
+        for datadir in world.get("preserved", ()):
+            self.preserve(str(datadir), LISTED)
+        self.begin_next()
 
     def done(self, effect: Effect) -> None:
-        """The catalogue has its entries, or the raw data are gone."""
+        """The catalogue has its entries, or an answer has not come."""
         match effect:
             case RunSearch():
-                run = self._at(effect.run, Stage.SEARCHING)
+                run = self.run_at(effect.run, Stage.SEARCHING)
                 # Its answer comes before the receipt; without one nobody knows what it did.
                 if run is not None:
-                    self._search_failed(run, Outcome.CRASHED, "the search ended without saying how")
+                    self.on_search_failed(run, Outcome.CRASHED, "the search ended without saying how")
             case RegisterProducts():
-                run = self._at(effect.run, Stage.CATALOGUING)
+                run = self.run_at(effect.run, Stage.CATALOGUING)
                 if run is not None:
-                    self._catalogued(run)
+                    self.dispose(changed(run, catalogued=True))
             case DeleteRaw():
-                run = self._at(effect.run, Stage.DELETING)
-                if run is not None:
-                    self._report(run)
+                self.on_deleted(effect, 0)
 
     def failed(self, effect: Effect, reason: str, unknown: bool) -> None:
         """Something could not be done."""
         match effect:
             case RunSearch():
-                run = self._at(effect.run, Stage.SEARCHING)
+                run = self.run_at(effect.run, Stage.SEARCHING)
                 if run is not None:
-                    outcome = Outcome.OVERDUE if unknown else Outcome.KILLED
-                    self._search_failed(run, outcome, reason)
+                    self.on_search_failed(run, Outcome.OVERDUE if unknown else Outcome.KILLED, reason)
             case RegisterProducts():
-                run = self._at(effect.run, Stage.CATALOGUING)
+                run = self.run_at(effect.run, Stage.CATALOGUING)
                 if run is not None:
-                    self._not_catalogued(run, reason)
+                    self.on_not_catalogued(run, reason)
             case DeleteRaw():
-                run = self._at(effect.run, Stage.DELETING)
-                if run is not None:
-                    self._not_deleted(run, reason)
+                self.on_not_deleted(effect, reason)
 
     def fired(self, name: str) -> None:
         """Time for another attempt."""
-        kind, _, run_name = name.partition("/")
-        if kind == "catalogue" and (run := self._at(run_name, Stage.CATALOGUING)) is not None:
-            self._catalogue(run)
-        elif kind == "search" and (run := self._at(run_name, Stage.SEARCHING)) is not None:
-            self._search(run)
-        elif kind == "delete" and (run := self._at(run_name, Stage.DELETING)) is not None:
-            self._delete(run)
+        kind, _, rest = name.partition("/")
+        if kind == "catalogue" and (run := self.run_at(rest, Stage.CATALOGUING)) is not None:
+            self.catalogue(run)
+        elif kind == "search" and (run := self.run_at(rest, Stage.SEARCHING)) is not None:
+            self.search(run)
+        elif kind == "delete" and (run := self.run_at(rest, Stage.DELETING)) is not None:
+            self.delete(run)
+        elif kind == "clean":
+            self.on_clean_timer(rest)
 
-    # -- decisions
+    # -- requests
 
     def _requested(self, event: ProcessRequested) -> None:
-        known = self.run(event.run)
-        if known is None:
-            self._put(
+        if event.preserve and (late := self.preserve(event.datadir, f"asked for with {event.run}")):
+            self.issue(Notify(level="warning", text=late))
+        self.on_request(event)
+
+    def _requeue(self, datadir: str) -> None:
+        """Search the directory of a run that has ended once more, under the same name."""
+        runs = self.runs_of(datadir)
+        run = runs[-1] if runs else None
+        refusal = ""
+        if run is None:
+            refusal = f"no run of {datadir} is known; ask for one with process"
+        elif any(other.stage is not Stage.REPORTED for other in runs):
+            refusal = f"{datadir} is waited for or worked on already"
+        elif not run.raw:
+            refusal = f"raw data of {datadir} are deleted"
+        self.issue(Answer(refusal=refusal and f"{refusal}; nothing was changed"))
+        if run is not None and not refusal:
+            self.put_run(
                 Run(
-                    name=event.run, number=self.sequence, datadir=event.datadir, duration=event.duration,
-                    preserve=event.preserve, asked=self.now.wall,
+                    name=run.name, number=self.sequence, datadir=datadir, duration=run.duration, band=run.band,
+                    min_duration=run.min_duration, snr=run.snr, keep_raw=run.keep_raw, antennas=run.antennas,
+                    asked=self.now.wall,
                 )
             )  # fmt: skip
-            self._next()
-        elif known.stage is Stage.REPORTED:
-            self._tell(known)
-        elif event.preserve and not known.preserve and known.stage is not Stage.DELETING:
-            self._put(_changed(known, preserve=True))
+            self.begin_next()
 
-    def _aborted(self, event: AbortRequested) -> None:
-        run = self.run(event.run)
-        if run is None or run.stage not in (Stage.QUEUED, Stage.SEARCHING):
+    def _list_read(self, event: ListRead) -> None:
+        """The coordinator's list: what has not been searched is queued, and one return is given when all is done.
+
+        The directory in which the instance says it has recorded last should be on the list. If it is not, something was
+        recorded in the wrong place: it is searched like the others and people are told, and the return is at least 1.
+        """
+        if self.get("batch", Batch) is not None:
+            self.issue(Answer(refusal="the list is being processed already; nothing was changed"))
             return
-        self._stop_search(run)
-        self.cancel(f"search/{run.name}")
-        self._report(_changed(run, outcome=Outcome.ABORTED, text=event.reason))
+        self.issue(Answer())
+        for datadir in event.preserved:
+            self.preserve(datadir, LISTED)
+        entries, worst = list(event.listed), 0
+        last = event.last
+        if entries and last is not None and all(last.datadir != entry.datadir for entry in entries):
+            known = self.searcher(last.datadir)
+            if known is None or known.code > WORST_GOOD_CODE:
+                entries.append(last)
+                worst = WORST_GOOD_CODE
+                text = (
+                    f"recorded in {last.datadir}, which is not on the coordinator's list; it is searched all the same"
+                )
+                self.issue(Notify(level="warning", text=text))
+        waiting: list[str] = []
+        for entry in entries:
+            runs = self.runs_of(entry.datadir)
+            if not runs:
+                waiting.append(self._queue_listed(entry, len(waiting)))
+            elif runs[-1].stage is Stage.REPORTED:
+                worst = max(worst, runs[-1].code)
+            else:
+                self.put_run(changed(runs[-1], listed=True))
+                waiting.append(runs[-1].name)
+        self.close_batch(Batch(runs=tuple(waiting), worst=worst))
+        self.begin_next()
 
-    def _next(self) -> None:
-        """Begin the oldest waiting run when nothing is under way."""
-        if self.under_way() is None:
-            waiting = self.queued()
-            if waiting:
-                self._search(waiting[0])
-
-    def _search(self, run: Run) -> None:
-        self._put(_changed(run, stage=Stage.SEARCHING, tries=run.tries + 1))
-        self.issue(RunSearch(run=run.name, attempt=run.tries + 1, datadir=run.datadir), lane="search")
-
-    def _stop_search(self, run: Run) -> bool:
-        """Take back the search of a run; False when there is none."""
-        searches = [effect.id for effect in self.outstanding_of(RunSearch) if effect.run == run.name]
-        for identity in searches:
-            self.withdraw(identity)
-        return bool(searches)
-
-    def _searched(self, run: Run, event: SearchEnded) -> None:
-        """The search of this attempt has said how it ended."""
-        if event.outcome in WORTH_ANOTHER_TRY:
-            self._search_failed(run, event.outcome, event.text)
-            return
-        recorded = sum(recording.duration_s for recording in event.recordings)
-        text = event.text
-        if event.outcome is Outcome.SEARCHED and recorded < SHORT_FRACTION * run.duration:
-            text = _joined(text, f"{recorded:.1f} s of {run.duration:.1f} s were recorded")
-        run = _changed(
-            run, outcome=event.outcome, text=text, hits=event.hits, obsid=event.obsid, recordings=event.recordings,
-            products=event.products,
+    def _queue_listed(self, entry: Listed, place: int) -> str:
+        name = entry.run if self.run(entry.run) is None else f"{entry.run}@{entry.datadir}"
+        self.put_run(
+            Run(
+                name=name, number=self.sequence, place=place, datadir=entry.datadir, duration=entry.duration,
+                band=entry.band, antennas=entry.antennas, listed=True, asked=self.now.wall,
+            )
         )  # fmt: skip
-        if event.recordings:
-            self._catalogue(run)
-        else:
-            self._report(run)
-
-    def _search_failed(self, run: Run, outcome: Outcome, text: str) -> None:
-        """Try again, or give the run up with its raw data kept."""
-        if outcome in WORTH_ANOTHER_TRY and run.tries < MOST_TRIES:
-            self.issue(Notify(level="warning", text=f"search of {run.name} {outcome.value}: {text}; trying again"))
-            self.arm(f"search/{run.name}", RETRY_PAUSE)
-            return
-        self.issue(Notify(level="error", text=f"search of {run.name} {outcome.value}: {text}; raw data are kept"))
-        self._report(_changed(run, outcome=outcome, text=text))
-
-    def _catalogue(self, run: Run) -> None:
-        run = _changed(run, stage=Stage.CATALOGUING, catalogue_tries=run.catalogue_tries + 1)
-        self._put(run)
-        self.issue(
-            RegisterProducts(
-                run=run.name,
-                recordings=run.recordings,
-                products=run.products,
-                searched=run.outcome is Outcome.SEARCHED,
-            ),
-            lane="catalogue",
-        )
-
-    def _not_catalogued(self, run: Run, reason: str) -> None:
-        """Try again; after that the result counts all the same, but no rule allows to delete anything."""
-        if run.catalogue_tries < CATALOGUE_TRIES:
-            self.arm(f"catalogue/{run.name}", RETRY_PAUSE)
-            return
-        self.issue(Notify(level="error", text=f"{run.name} is not in the catalogue: {reason}; register it by hand"))
-        self._report(_changed(run, text=_joined(run.text, f"not catalogued: {reason}")))
-
-    def _catalogued(self, run: Run) -> None:
-        """Searched and catalogued: delete the raw data if the rule holds."""
-        if run.outcome is not Outcome.SEARCHED or run.preserve or self.settings.keep_raw:
-            self._report(run)
-        elif not _complete(run):
-            text = _joined(run.text, "not all of it was searched, so raw data are kept")
-            self._report(_changed(run, text=text))
-        else:
-            self._delete(run)
-
-    def _delete(self, run: Run) -> None:
-        self._put(_changed(run, stage=Stage.DELETING, delete_tries=run.delete_tries + 1))
-        self.issue(
-            DeleteRaw(run=run.name, rule=DELETE_RULE, recordings=run.recordings, products=run.products), lane="delete"
-        )
-
-    def _not_deleted(self, run: Run, reason: str) -> None:
-        """Try again: a catalogue or a disk that is busy for a while is no fault. After that somebody must look."""
-        if run.delete_tries < DELETE_TRIES:
-            self.arm(f"delete/{run.name}", RETRY_PAUSE)
-            return
-        self.issue(Notify(level="error", text=f"raw data of {run.name} could not be deleted: {reason}"))
-        self._report(_changed(run, outcome=Outcome.NOT_DELETED, text=_joined(run.text, reason)))
-
-    def _report(self, run: Run) -> None:
-        """The run has ended: say so in this commit, and begin the next."""
-        run = _changed(run, stage=Stage.REPORTED, ended=self.now.wall)
-        self._put(run)
-        self._tell(run)
-        reported = [old for old in self.runs() if old.stage is Stage.REPORTED]
-        for old in reported[:-REPORTED_KEPT]:
-            self.drop(f"run/{old.name}")
-        self._next()
-
-    def _tell(self, run: Run) -> None:
-        assert run.outcome is not None
-        reason = run.outcome.value + (f": {run.text}" if run.text else "")
-        commands = result_commands(self.settings.instance, run.name, run.code, reason, run.hits, run.obsid)
-        self.issue(StoreWrites(commands=commands))
-
-    def _at(self, name: str, stage: Stage) -> Run | None:
-        run = self.run(name)
-        return run if run is not None and run.stage is stage else None
-
-    def _put(self, run: Run) -> None:
-        self.put(f"run/{run.name}", run)
+        return name
 
     # -- invariants
 
@@ -290,36 +221,44 @@ class AnalyzerMachine(Machine):
         runs = self.runs()
         busy = [run for run in runs if run.stage in UNDER_WAY]
         assert len(busy) <= 1, f"{[run.name for run in busy]} are under way together"
-        waiting = [run.name for run in self.queued()]
+        waiting = [run.name for run in self.queued() if self.can_begin(run)]
         assert busy or not waiting or not self.ready, f"{waiting} wait for nothing"
-        work: dict[str, list[str]] = {run.name: [] for run in runs}
-        for item in self.outstanding.values():
-            effect = item.effect
-            if isinstance(effect, RunSearch | RegisterProducts | DeleteRaw):
-                work.setdefault(effect.run, []).append(type(effect).__name__)
-        for timer in self.timers:
-            work.setdefault(timer.partition("/")[2], []).append(f"timer {timer}")
+        work = self._work()
         for run in runs:
-            assert len(work[run.name]) == (run.stage in UNDER_WAY), f"{run.name} {run.stage}: {work[run.name]}"
+            own = work.pop(f"run/{run.name}", [])
+            assert len(own) == (run.stage in UNDER_WAY), f"{run.name} {run.stage}: {own}"
             assert (run.stage in (Stage.QUEUED, Stage.SEARCHING)) == (run.outcome is None), f"{run.name}: {run.outcome}"
             assert run.tries <= MOST_TRIES, f"{run.name} was searched {run.tries} times"
             assert run.delete_tries <= DELETE_TRIES, f"{run.name} was to be deleted {run.delete_tries} times"
             if run.stage is Stage.DELETING:
-                allowed = run.outcome is Outcome.SEARCHED and _complete(run) and not run.preserve
-                assert allowed, f"{run.name}: nothing allows to delete its raw data"
-        assert set(work) <= {run.name for run in runs}, f"work for unknown runs: {work}"
+                why = objection(RULES[run.rule], standing(run), self.bars(run.datadir, apart_from=run.name))
+                assert not why, f"{run.name} is being deleted: {why}"
+        for cleaning in self.cleanings():
+            own = work.pop(f"clean/{cleaning.datadir}", [])
+            assert len(own) == (not cleaning.ended), f"{cleaning}: {own}"
+            if not cleaning.ended:
+                assert not self.is_preserved(cleaning.datadir), f"{cleaning.datadir} is preserved and being deleted"
+                at_work = [run.name for run in self.runs_of(cleaning.datadir) if run.stage in UNDER_WAY]
+                assert not at_work, f"{cleaning.datadir} is being deleted under {at_work}"
+        assert not work, f"work for unknown runs: {work}"
+        batch = self.get("batch", Batch)
+        for name in batch.runs if batch else ():
+            member = self.run(name)
+            assert member is not None and member.stage is not Stage.REPORTED, f"the batch waits for {name}"
 
-
-def _changed(run: Run, **changes: object) -> Run:
-    return msgspec.structs.replace(run, **changes)
-
-
-def _complete(run: Run) -> bool:
-    """Whether each of its recordings was read to its end and has a hit list; one that is too short has none."""
-    lists = {name.rpartition("/")[2] for name in run.products}
-    return all(not recording.damage and f"{recording.stem}.dat" in lists for recording in run.recordings)
-
-
-def _joined(*texts: str) -> str:
-    """Those that are not empty, one after the other."""
-    return "; ".join(filter(None, texts))
+    def _work(self) -> dict[str, list[str]]:
+        """Outstanding effects and timers by the key of the run or deletion they belong to."""
+        work: dict[str, list[str]] = {}
+        for item in self.outstanding.values():
+            effect = item.effect
+            if isinstance(effect, RunSearch | RegisterProducts):
+                work.setdefault(f"run/{effect.run}", []).append(type(effect).__name__)
+            elif isinstance(effect, DeleteRaw):
+                after_search = self.run_at(effect.run, Stage.DELETING)
+                mine = after_search is not None and after_search.rule == effect.rule
+                key = f"run/{effect.run}" if mine else f"clean/{effect.datadir}"
+                work.setdefault(key, []).append("DeleteRaw")
+        for timer in self.timers:
+            kind, _, rest = timer.partition("/")
+            work.setdefault(f"{'clean' if kind == 'clean' else 'run'}/{rest}", []).append(f"timer {timer}")
+        return work

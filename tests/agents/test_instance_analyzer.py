@@ -154,6 +154,8 @@ async def test_a_recording_is_searched_catalogued_and_reported(
                 "reason": "searched",
                 "hits": "1",
                 "obsid": RUN,
+                "stamps": results(client)[0]["stamps"],
+                "freed": "0",
             }
         ]
         * 2
@@ -181,7 +183,9 @@ async def test_progress_reaches_the_session(tmp_path: Path, make_analyzer: Calla
     progressed = agent.effects._progress
     agent.effects._progress = lambda run, line: (progressed(run, line), seen.append(agent.session("process").data))
     await process(agent, run=RUN, datadir=DATADIR)
-    assert all(set(data["progress"]) == {"step", "done", "total", "unit", "eta_s"} for data in seen)
+    names = {"step", "done", "total", "unit", "eta_s", "percent", "elapsed_s"}
+    assert all(set(data["progress"]) == names for data in seen)
+    assert all(0 <= data["progress"]["percent"] <= 100 and data["progress"]["elapsed_s"] >= 0 for data in seen)
     assert seen[0]["progress"]["done"] == 0 and seen[0]["stage"] == "searching"
     assert {data["progress"]["step"] for data in seen} == {"search", "write"}
 
@@ -203,6 +207,7 @@ async def test_nothing_recorded_and_wrong_requests(
         {"run": "r2", "datadir": "/"},
         {"run": "r 2\n", "datadir": DATADIR},
         {"run": "r2", "datadir": DATADIR, "duration": -1.0},
+        {"run": "r2", "datadir": DATADIR, "snr": -1.0},
         {"run": RUN, "datadir": "/buf0/other"},
     ):
         session = await process(agent, **parameters)
@@ -226,7 +231,7 @@ async def test_a_killed_search_is_tried_again(
 ) -> None:
     """Promise: a search that is killed is no success; it is repeated, and then found."""
     record(tmp_path)
-    monkeypatch.setattr("socs_bl.search.machine.RETRY_PAUSE", 0.05)
+    monkeypatch.setattr("socs_bl.search.runs.RETRY_PAUSE", 0.05)
     agent = make_analyzer()
     await begun(agent, "work_queue")
     await begun(agent, "process", run=RUN, datadir=DATADIR)
@@ -289,23 +294,26 @@ async def test_raw_data_are_deleted_only_when_told_so(
     await begun(agent, "work_queue")
     session = await process(agent, run="keep", datadir=DATADIR, preserve=True)
     assert session["success"] and raw.exists()
+    size = raw.stat().st_size
+    assert (await run_operation(agent, "unpreserve", datadir=DATADIR))["success"]
     session = await process(agent, run=RUN, datadir=DATADIR)
     assert session["success"] and not raw.exists() and not raw.parent.exists()
-    assert [Path(name).exists() for name in session["data"]["products"]] == [True, True]
+    assert (session["data"]["bytes_freed"], session["data"]["rule"]) == (size, "searched")
+    assert all(Path(name).exists() for name in session["data"]["products"])
     Catalogue(tmp_path / "products" / CATALOGUE)
 
 
 @pytest.mark.live
 @pytest_twisted.ensureDeferred
 async def test_a_full_disk_is_told(make_analyzer: Callable[..., InstanceAnalyzer]) -> None:
-    """Promise: less free space than wanted degrades `monitor_disk` and alerts once."""
+    """Promise: less free space than wanted degrades `monitor_disk` and alerts once a disk."""
     agent = make_analyzer(least_free_bytes=1e18)
     await begun(agent, "monitor_disk", interval=0.1)
     while len(agent.site_agent.sessions["monitor_disk"].data) < 2 or agent.session("monitor_disk").sequence < 3:
         await pause(0.05)
     status, _, session = agent.site_agent.status("monitor_disk")
     assert status == ocs.OK and session["degraded"]
-    assert session["data"]["products"]["free_bytes"] > 0
-    assert len([alert for alert in agent.health.report()["alerts"] if "nearly full" in alert["text"]]) == 1
+    assert session["data"]["volumes"]["products"]["free_bytes"] > 0 and "data" in session["data"]["short"]
+    assert len([alert for alert in agent.health.report()["alerts"] if "nearly full" in alert["text"]]) == 2
     end(agent, "monitor_disk")
     await ended(agent, "monitor_disk")

@@ -10,11 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from socs_bl.core.errors import Refused, Retry
+from socs_bl.core.errors import Retry
 from socs_bl.search.catalogue import OBSFILEDB, RAW
 from socs_bl.search.effects import CATALOGUE, Places, SearchEffects
-from socs_bl.search.machine import DELETE_RULE
-from socs_bl.search.model import DeleteRaw, Recorded, RegisterProducts
+from socs_bl.search.model import DeleteRaw, DeletionEnded, Proof, Recorded, RegisterProducts
 
 
 class Disk:
@@ -33,14 +32,26 @@ class Disk:
         self.recorded = Recorded(
             "guppi_a", "MeerKAT:array_1:x", "blpn64/0", "J0", 1.8e9, 20.0, 1e9, 2e9, 1,
             tuple(str(path) for path in self.raw), bytes=4000,
+            changed=tuple(path.stat().st_mtime_ns for path in self.raw),
         )  # fmt: skip
         self.effects.register(
             RegisterProducts(run="r", recordings=(self.recorded,), products=(str(self.hits),), searched=True)
         )
 
-    def delete(self, **changes: Any) -> None:
+    def delete(self, rule: str = "searched", proof: Proof = Proof.SEARCHED, **changes: Any) -> DeletionEnded:
         recorded = msgspec.structs.replace(self.recorded, **changes)
-        self.effects.delete(DeleteRaw(run="r", rule=DELETE_RULE, recordings=(recorded,), products=(str(self.hits),)))
+        return self.effects.delete(
+            DeleteRaw(
+                datadir="/buf0/run", run="r", rule=rule, proof=proof, recordings=(recorded,),
+                products=(str(self.hits),),
+            )
+        )  # fmt: skip
+
+    def refused(self, **changes: Any) -> str:
+        """Why nothing is deleted."""
+        ended = self.delete(**changes)
+        assert ended.refusal and not ended.freed
+        return ended.refusal
 
     def catalogued(self) -> int:
         """Raw files in the catalogue."""
@@ -62,8 +73,8 @@ def disk(tmp_path: Path) -> Disk:
 def test_a_proven_recording_is_deleted_and_twice_is_once(disk: Disk) -> None:
     """Files, their directory and their catalogue entries go; doing it again, or the rest of it, is no failure."""
     disk.raw[0].unlink()
-    for _ in range(2):
-        disk.delete()
+    for freed in (1000, 0):
+        assert disk.delete() == DeletionEnded(datadir="/buf0/run", run="r", rule="searched", freed=freed)
         assert not disk.folder.exists() and disk.catalogued() == 0
     assert disk.hits.exists()
 
@@ -74,37 +85,62 @@ def test_what_has_grown_since_is_not_deleted(disk: Disk, present: int) -> None:
     for path in disk.raw[present:]:
         path.unlink()
     os.truncate(disk.raw[0], 9000)
-    with pytest.raises(Refused, match="4000 were searched"):
-        disk.delete()
+    assert "4000 were searched" in disk.refused()
     assert disk.raw[0].exists() and disk.catalogued() == 2
 
 
 def test_what_has_shrunk_is_not_deleted(disk: Disk) -> None:
     """Nor is one that somebody has cut, or whose size before the search is not known."""
     os.truncate(disk.raw[1], 999)
-    with pytest.raises(Refused, match="3999 bytes"):
-        disk.delete()
-    with pytest.raises(Refused, match="0 were searched"):
-        disk.delete(bytes=0)
+    assert "3999 bytes" in disk.refused()
+    assert "0 were searched" in disk.refused(bytes=0)
     assert disk.untouched()
 
 
 def test_what_was_not_searched_is_not_deleted(disk: Disk) -> None:
     """A damaged recording stays, and so does one that has got another file since."""
-    with pytest.raises(Refused, match="not read to its end"):
-        disk.delete(damage="the recording was interrupted here")
+    assert "not read to its end" in disk.refused(damage="the recording was interrupted here")
     (disk.folder / "guppi_a.0002.raw").touch()
-    with pytest.raises(Refused, match=r"guppi_a\.0002\.raw was not searched"):
-        disk.delete()
+    assert "guppi_a.0002.raw was not searched" in disk.refused()
     assert disk.untouched()
 
 
 def test_without_a_hit_list_nothing_is_deleted(disk: Disk) -> None:
     """The product must be there and hold something."""
     disk.hits.write_bytes(b"")
-    with pytest.raises(Refused, match="no hit list"):
-        disk.delete()
+    assert "no hit list" in disk.refused()
     assert disk.untouched()
+    disk.hits.unlink()
+    assert "no hit list" in disk.refused()
+    assert disk.untouched()
+    assert disk.delete("too_short", Proof.MEASURED).freed == 4000
+
+
+def test_what_was_written_anew_is_not_deleted(disk: Disk) -> None:
+    """Other bytes of the same number: the time of the last writing tells."""
+    disk.raw[1].write_bytes(b"x" * 1000)
+    os.utime(disk.raw[1], ns=(0, disk.recorded.changed[1] + 1))
+    assert "guppi_a.0001.raw was written anew" in disk.refused()
+    assert disk.untouched()
+
+
+def test_what_is_elsewhere_is_not_deleted(disk: Disk) -> None:
+    """Nothing outside of the instance's root goes, whatever the rule."""
+    stray = disk.directory / "other.0000.raw"
+    stray.write_bytes(bytes(4000))
+    assert "is not below" in disk.refused(files=(str(stray),))
+    assert stray.exists() and disk.untouched()
+
+
+def test_by_force_everything_raw_goes_and_nothing_else(disk: Disk) -> None:
+    """A person who insists deletes whatever was recorded in a directory, searched or not, and the catalogue agrees."""
+    (disk.folder / "guppi_a.0002.raw").write_bytes(b"not searched")
+    (disk.folder / "notes.txt").touch()
+    effect = DeleteRaw(datadir="/buf0/run", run="", rule="forced", proof=Proof.NOTHING)
+    assert disk.effects.delete(effect).freed == 4012
+    assert [path.name for path in disk.folder.iterdir()] == ["notes.txt"]
+    outside = msgspec.structs.replace(effect, datadir="/../etc")
+    assert "not an absolute path of plain names" in disk.effects.delete(outside).refusal
 
 
 def test_while_the_catalogue_is_locked_nothing_is_deleted(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +148,7 @@ def test_while_the_catalogue_is_locked_nothing_is_deleted(disk: Disk, monkeypatc
     monkeypatch.setattr("socs_bl.search.effects.Catalogue.__init__.__defaults__", (0.05,))
     holder = sqlite3.connect(disk.directory / "products" / CATALOGUE / OBSFILEDB, isolation_level=None)
     holder.execute("begin immediate")
-    with pytest.raises(Retry, match="2 of 2 raw files of r are still there"):
+    with pytest.raises(Retry, match="2 of 2 raw files of /buf0/run are still there"):
         disk.delete()
     holder.execute("rollback")
     holder.close()
@@ -132,7 +168,7 @@ def test_a_file_that_does_not_go_is_named_by_number(disk: Disk, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", stubborn)
-        with pytest.raises(Retry, match="1 of 2 raw files of r are still there: .*busy"):
+        with pytest.raises(Retry, match="1 of 2 raw files of /buf0/run are still there: .*busy"):
             disk.delete()
     assert disk.catalogued() == 0
     disk.delete()

@@ -48,7 +48,7 @@ def test_products_and_progress(tmp_path: Path, voltages: Callable[..., Any], wri
     assert [result[key] for key in ("reason", "text", "hits")] == ["searched", "", 1]
     assert result["obsid"] == "MeerKAT:array_1:test"
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["guppi_a.dat", "guppi_a.hit01.png", "guppi_a.search.json"]
+    assert names == [f"guppi_a.{kind}" for kind in ("dat", "hit01.png", "hits", "search.json", "stamps")]
     assert sorted(result["products"]) == sorted(str(path) for path in (tmp_path / "out").iterdir())
     hit = read_dat(tmp_path / "out" / "guppi_a.dat").hits[0]
     assert hit.frequency_mhz == pytest.approx(result["top"][0]["frequency_mhz"], abs=1e-9)
@@ -76,7 +76,7 @@ def test_each_kind_of_failure_has_its_status(
     status, lines, _ = run("--input", source, "--output", output, "--config", tmp_path / "long.yaml")
     assert (status, lines[-1]["result"]["reason"], lines[-1]["result"]["hits"]) == (0, "too_short", 0)
     status, lines, errors = run("--input", source, "--output", output, "--config", tmp_path / "typo.yaml")
-    assert (status, lines[-1]["result"]["reason"]) == (2, "usage") and "snrr" in errors
+    assert (status, lines[-1]["result"]["reason"]) == (2, "settings") and "snrr" in errors
     status, lines, errors = run("--input", source, "--output", tmp_path / "occupied" / "x")
     assert (status, lines[-1]["result"]["reason"]) == (4, "disk")
     path.write_bytes(b"x" * 10000)

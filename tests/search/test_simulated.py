@@ -13,6 +13,8 @@ from socs_bl.core.event import Event
 from socs_bl.search.machine import AnalyzerMachine
 from socs_bl.search.model import (
     DeleteRaw,
+    DeletionEnded,
+    DiskShort,
     Outcome,
     ProcessRequested,
     Recorded,
@@ -30,7 +32,8 @@ RUNS = {"good": Outcome.SEARCHED, "empty": Outcome.MISSING, "deadly": Outcome.KI
 class Host:
     """Disks with one recording a run, and searches that take a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_raw: bool = False) -> None:
+        self.keep_raw = keep_raw
         self.raw = {name for name, outcome in RUNS.items() if outcome is not Outcome.MISSING}
         self.catalogued: set[str] = set()
         self.refusals = 2
@@ -64,7 +67,11 @@ class Host:
             if self.refused_deletions:
                 self.refused_deletions -= 1
                 raise Failed("the catalogue is locked")
+            freed = int(effect.run in self.raw)
             self.raw.discard(effect.run)
+            return [
+                (1.0, DeletionEnded(datadir=effect.datadir, run=effect.run, rule=effect.rule, freed=freed)),
+            ]
         return []
 
     def write(self, command: tuple[str, ...], now: float) -> list[tuple[float, Event]]:
@@ -72,13 +79,13 @@ class Host:
         if command[0] == "XADD":
             fields = dict(zip(command[6::2], command[7::2], strict=True))
             self.results.append((fields["run"], fields["code1"]))
-        else:
+        elif command[:2] == ("PUBLISH", "proc_result"):
             self.returns.append(command[2])
         return []
 
     def snapshot(self, now: float) -> Mapping[str, Any]:
         """The configuration."""
-        return {"instance": "blpn64/0", "keep_raw": False}
+        return {"instance": "blpn64/0", "keep_raw": self.keep_raw, "reclaim": self.keep_raw}
 
 
 def build(seed: int, faults: Faults = NO_FAULTS) -> Simulation[AnalyzerMachine]:
@@ -118,6 +125,27 @@ def faulty(seed: int) -> Simulation[AnalyzerMachine]:
 
 
 CYCLE = Scenario(build, 3600.0, as_planned, "tests.search.test_simulated:CYCLE")
+
+
+def build_short(seed: int, faults: Faults = NO_FAULTS) -> Simulation[AnalyzerMachine]:
+    """The same where raw data are kept as long as there is room, and there is none from the beginning."""
+    simulation = Simulation(AnalyzerMachine, CODEC, Host(keep_raw=True), seed, faults)
+    for number, run in enumerate(RUNS):
+        request = ProcessRequested(run=run, datadir=f"/buf0/{run}", preserve=run == "kept")
+        simulation.say(1.0 + number, request, droppable=False)
+    for number in range(40):
+        simulation.say(2.0 + 30.0 * number, DiskShort(text="1 % free"))
+    return simulation
+
+
+def room_was_made(simulation: Simulation[Any]) -> None:
+    """What was searched and is not preserved has gone; what failed, and what is preserved, is there."""
+    everything_reported(simulation)
+    assert simulation.world.raw == {"deadly", "kept"}
+    assert [(item.datadir, item.rule) for item in simulation.machine.cleanings()] == [("/buf0/good", "disk_short")]
+
+
+SHORT = Scenario(build_short, 3600.0, room_was_made, "tests.search.test_simulated:SHORT")
 # Silent effects wait for their deadline, six hours for a search.
 STORM = Scenario(faulty, 20 * 86400.0, everything_reported, "tests.search.test_simulated:STORM")
 
@@ -125,6 +153,11 @@ STORM = Scenario(faulty, 20 * 86400.0, everything_reported, "tests.search.test_s
 def test_a_crash_anywhere_changes_no_result() -> None:
     """Whatever has been asked for is searched, catalogued and reported with the same codes, crash or no crash."""
     assert CYCLE.crash_everywhere(seed=1) > 30
+
+
+def test_d03_18_a_disk_that_is_short_costs_nothing_unprocessed_or_preserved() -> None:
+    """Crash or no crash: what goes was searched and catalogued, and what waits, failed or is preserved stays."""
+    assert SHORT.crash_everywhere(seed=1) > 30
 
 
 @pytest.mark.parametrize("seed", range(25))
