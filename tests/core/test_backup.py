@@ -113,6 +113,37 @@ def test_a_swapped_frame_is_found(tmp_path: Path) -> None:
         read_backup(path)
 
 
+class TrimmedMeanwhile(MemoryJournal):
+    """Somebody trims it just when its state has been read for the first time."""
+
+    trims = 1
+
+    def load(self) -> Stored:
+        """Read the current state; then the entries go."""
+        stored = super().load()
+        if self.trims:
+            self.trims -= 1
+            self.rebase(stored.sequence)
+            self.forget(stored.sequence)
+        return stored
+
+
+def test_a_trim_in_between_begins_the_backup_again(tmp_path: Path) -> None:
+    """When entries go between the reading of the state and theirs, the next try is whole; a real hole is an error."""
+    shell = filled()
+    head = write_backup(TrimmedMeanwhile(shell.vault), "lamps", tmp_path / "x", NOW)
+    assert head.base == head.state == (1, shell.driver.machine.sequence)
+    assert read_backup(tmp_path / "x").head == head
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    shell.say(Ordered(lamp="one"))
+    shell.say(Ordered(lamp="two"))
+    del shell.vault.entries[head.state[1] + 1]
+    with pytest.raises(Faulty, match=f"no entry {head.state[1] + 1}"):
+        write_backup(shell.journal, "lamps", tmp_path / "y", NOW)
+    verify_later = TrimmedMeanwhile(filled().vault)
+    assert verify_journal(LampMachine, verify_later)[0].sequence == verify_later.load().sequence
+
+
 def test_a_state_that_is_not_what_the_entries_give_is_found(tmp_path: Path) -> None:
     """Verify names the part that differs, and the entry that today's machine answers differently."""
     shell = filled()
