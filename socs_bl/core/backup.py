@@ -144,17 +144,17 @@ class _Trimmed(Exception):
 
 def _entries(journal: Journal, base: int, last: int) -> Iterator[tuple[int, bytes]]:
     """The entries after the base, without a gap."""
-    expected = base
+    read = base
     for sequence, data in journal.read(base + 1, last):
-        expected += 1
-        if sequence != expected:
+        if sequence != read + 1:
             break
         yield sequence, data
-    if expected == last:
+        read = sequence
+    if read == last:
         return
     if journal.base().sequence != base:
         raise _Trimmed
-    raise Faulty(f"the journal has no entry {expected + 1}; restore it from an older backup", "journal")
+    raise Faulty(f"the journal has no entry {read + 1}; restore it from an older backup", "journal")
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
