@@ -16,14 +16,16 @@ import zmq
 from twisted.internet import reactor
 
 from socs_bl.commensal.circus import Circus
-from socs_bl.commensal.config import SupervisorConfig
-from socs_bl.commensal.model import StartProcessing
+from socs_bl.commensal.config import CommensalConfig, SupervisorConfig
+from socs_bl.commensal.model import LegacyReturn, StartProcessing
 from socs_bl.commensal.supervisor import GATEWAY, RECORDER, CircusSupervisor
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.services.process import Child, free_port
+from tests.commensal.bench import CONFIG, Bench
 
 PATIENCE = 60.0
 SHORT = 0.8
+SETTINGS = CommensalConfig.model_validate(CONFIG)
 
 _PROGRAM = """\
 import signal, sys, time
@@ -235,3 +237,22 @@ def test_closing_ends_what_waits(circus: Callable[..., Circus]) -> None:
     for answer in [*answers, client.send("any", "start", "c")]:
         with pytest.raises(Retry, match="closed"):
             answer.result(PATIENCE)
+
+
+def test_a_return_without_a_run_keeps_its_code() -> None:
+    """An analyzer of circus returns once, without a run: its code counts for the run its instance works for, also when
+    it is asked again and refuses; the subarray is ready again."""
+    bench = Bench()
+    bench.subscribe()
+    bench.process()
+    for ask in bench.wanted(StartProcessing):
+        bench.answer(ask)
+    for name, code in (("blpn64/0", 0), ("blpn64/1", 1)):
+        bench.say(LegacyReturn(instance=name, code=code, code2=-1))
+    for _ in range(2 * SETTINGS.processing_tries):
+        for ask in bench.wanted(StartProcessing):
+            bench.fail(ask, "was started and returns only once")
+        for timer in [name for name in bench.timers if name.startswith(("legacy/", "ask/"))]:
+            bench.fire(timer)
+    assert bench.states() == ("SUBSCRIBED", "READY")
+    assert "codes 0: 1, 1: 1" in bench.notices[-1].text and not bench.quarantined()
