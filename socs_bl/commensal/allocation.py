@@ -100,7 +100,7 @@ def plan(streams: Streams, available: tuple[str, ...], per_instance: int, channe
     return Plan(tuple(shares), requested, streams.count - covered)
 
 
-def shortage(plan: Plan, pool: int, taken: Mapping[str, int], quarantined: int) -> str:
+def shortage(plan: Plan, pool: int, taken: Mapping[str, int], quarantined: int, drained: int = 0) -> str:
     """Why an allocation is short, in a sentence; empty when it is not.
 
     Parameters
@@ -110,14 +110,15 @@ def shortage(plan: Plan, pool: int, taken: Mapping[str, int], quarantined: int) 
         Instances there are.
     taken : mapping of str to int
         How many each subarray holds.
-    quarantined : int
-        How many are out of use.
+    quarantined, drained : int
+        How many are out of use, and out of service.
     """
     if len(plan.shares) >= plan.requested:
         return ""
     holders = ", ".join(f"{count} held by {array}" for array, count in sorted(taken.items()) if count) or "none held"
+    out = f"{quarantined} quarantined" + (f", {drained} drained" if drained else "")
     return (
-        f"{len(plan.shares)} of {plan.requested} instances: of {pool} there are, {holders}, {quarantined} quarantined;"
+        f"{len(plan.shares)} of {plan.requested} instances: of {pool} there are, {holders}, {out};"
         f" {plan.uncovered} streams at the end of the band are not recorded"
     )
 

@@ -116,6 +116,26 @@ class CommensalConfig(Config):
         Proposals that are not recorded.
     primary_proposals : tuple of str
         Proposals whose recordings are kept for people: after one the subarray waits.
+    max_bad_instances : int or None
+        A run with more instances than that that did not return a good result puts the subarray into ERROR; by default
+        only one in which nobody did.
+    on_error : str
+        What becomes of an instance that returns a bad code: ``quarantine``; ``wait``, it stays and the subarray waits
+        for people; ``continue``, it stays.
+    min_quorum : float
+        Fraction of a subarray's instances that must report a packet index for a recording to start.
+    record_again : bool
+        Whether a subarray that has become ready while the telescope is on source records again at once.
+    reminder : float
+        How often people are told that a subarray waits for them, seconds; 0 for never.
+    release_on_heartbeat : bool
+        Whether an instance that was quarantined for silence is released when it comes back.
+    watch_interval : float
+        How often such an instance is looked at, seconds.
+    heartbeat_for : float
+        How long it must have been heard of without a gap, seconds.
+    heartbeat_returns : int
+        How often it may come back by itself without a good result in between.
     slack_channel : str
     supervisor : SupervisorConfig
     calibration : CalibrationConfig
@@ -149,6 +169,15 @@ class CommensalConfig(Config):
     processing_deadline: float = Field(default=5400.0, gt=0)
     skip_proposals: tuple[str, ...] = ()
     primary_proposals: tuple[str, ...] = ()
+    max_bad_instances: int | None = Field(default=None, ge=0)
+    on_error: Literal["quarantine", "wait", "continue"] = "quarantine"
+    min_quorum: float = Field(default=0.0, ge=0, le=1)
+    record_again: bool = False
+    reminder: float = Field(default=1800.0, ge=0)
+    release_on_heartbeat: bool = True
+    watch_interval: float = Field(default=10.0, gt=0)
+    heartbeat_for: float = Field(default=30.0, ge=0)
+    heartbeat_returns: int = Field(default=3, ge=0)
     slack_channel: str = "meerkat-obs-log"
     supervisor: SupervisorConfig = SupervisorConfig()
     calibration: CalibrationConfig = CalibrationConfig()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from socs_bl.commensal.allocation import Share
 from socs_bl.commensal.model import Duty, Instance, Subarray
 
-_FREE, _QUARANTINED = Duty.FREE, Duty.QUARANTINED
+_FREE, _QUARANTINED, _DRAINED = Duty.FREE, Duty.QUARANTINED, Duty.DRAINED
 
 
 class Index:
@@ -28,6 +28,8 @@ class Index:
         Free instances.
     quarantined : set of str
         Instances that are out of use.
+    drained : set of str
+        Instances that are out of service.
     working : dict of str to set of str
         Run to the instances that record or process it.
     held : dict of str to int
@@ -41,6 +43,7 @@ class Index:
         self.place = {name: place for place, name in enumerate(self.names)}
         self.free: set[str] = set()
         self.quarantined: set[str] = set()
+        self.drained: set[str] = set()
         self.working: dict[str, set[str]] = {}
         self.held: dict[str, int] = {}
         self.holder: dict[str, str] = {}
@@ -55,6 +58,8 @@ class Index:
                 self.free.discard(before.name)
             elif before.duty is _QUARANTINED:
                 self.quarantined.discard(before.name)
+            elif before.duty is _DRAINED:
+                self.drained.discard(before.name)
             if before.owner:
                 self._give_up(before.owner)
             if before.run:
@@ -64,6 +69,8 @@ class Index:
                 self._set_free(after.name)
             elif after.duty is _QUARANTINED:
                 self.quarantined.add(after.name)
+            elif after.duty is _DRAINED:
+                self.drained.add(after.name)
             if after.owner:
                 self.held[after.owner] = self.held.get(after.owner, 0) + 1
             if after.run:
@@ -100,6 +107,7 @@ class Index:
             "free": self.all_free(),
             "first": self.first_free(len(self.names)),
             "quarantined": self.quarantined,
+            "drained": self.drained,
             "working": self.working,
             "held": self.held,
             "holder": self.holder,

@@ -1,7 +1,9 @@
 """The commensal machine: both state machines of every subarray and the one pool of instances.
 
-It is assembled from `pool` (ownership), `subscription` (FREE, CONFIGURING, SUBSCRIBED), `recording` (READY, RECORD) and
-`processing` (PROCESS, WAITING, ERROR); here events, timers and failures are led to them.
+It is assembled from `pool` (ownership), `upkeep` (drain, silence), `calibrating`, `subscription` (FREE, CONFIGURING,
+SUBSCRIBED), `recording` (READY, RECORD), `processing` (PROCESS, WAITING, ERROR), `reconciling` (after a restart),
+`takeover` (of the original's saved state) and `requests` (what operators want); here events, timers and failures are led
+to them.
 
 Invariants (`check`): an instance has one duty and, when it works, one owner and at most one run; the shares of two
 subarrays never meet; a recording has an end in sight and a search a deadline; who processes has a run that is closed.
@@ -14,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from socs_bl.commensal.calibration_model import CalibrationFetched, FetchCalibration, PhaseupRead, ReadPhaseup
 from socs_bl.commensal.model import (
     BadMessage,
     Duty,
@@ -22,8 +25,8 @@ from socs_bl.commensal.model import (
     MetadataRead,
     ReadMetadata,
     ReadStatus,
-    RecProc,
     Requested,
+    RestartPart,
     ResultRead,
     Severity,
     StartProcessing,
@@ -31,14 +34,15 @@ from socs_bl.commensal.model import (
     Subarray,
     TelescopeEvent,
 )
-from socs_bl.commensal.processing import Processing
 from socs_bl.commensal.recording import ENDED, RECORD, STARTED
+from socs_bl.commensal.requests import Requests
 from socs_bl.commensal.subscription import CONFIRM, SUBSCRIBE
+from socs_bl.commensal.upkeep import WATCH, WATCH_TIMER
 from socs_bl.core.effect import Answer, Effect
 from socs_bl.core.event import Event, Restarted
 
 
-class CommensalMachine(Processing):
+class CommensalMachine(Requests):
     """Decides for all subarrays. Its configuration comes with ``Restarted.world["config"]``."""
 
     def handle(self, event: Event) -> None:
@@ -76,35 +80,7 @@ class CommensalMachine(Processing):
             case "rec-timeout":
                 self.on_record_timeout(array)
             case "deconfigure":
-                self._deconfigure(array)
-
-    def _deconfigure(self, array: Subarray) -> None:
-        """Give the subarray up. A recording is closed and still searched; its data stay."""
-        array = self.change(array.name, tracking=False)
-        self.give_up_preparation(array.name)
-        if array.freesub is FreeSub.CONFIGURING:
-            for effect in self.outstanding_of(ReadMetadata, lane=array.name):
-                self.withdraw(effect.id)
-            self.change(array.name, freesub=FreeSub.FREE)
-        elif array.freesub is FreeSub.SUBSCRIBED:
-            self._close_recording(array)
-            array = self.change(array.name)
-            self.release(array)
-
-    def _close_recording(self, array: Subarray) -> None:
-        run = self.run(array.run)
-        if array.recproc is not RecProc.RECORD or run is None:
-            return
-        if not array.stopping:
-            self._stop_early(array)
-        self.cancel(f"halt/{array.name}")
-        for effect in self.outstanding_of(ReadStatus, lane=array.name):
-            self.withdraw(effect.id)
-        ended = self.run(run.id)
-        assert ended is not None
-        # Nobody waits for the status hashes of a subarray that is given up.
-        self.note_directories(dict.fromkeys(self.pending(ended)))
-        self.close_run(ended)
+                self.deconfigure(array)
 
     def _metadata(self, event: MetadataRead) -> None:
         array = self.array(event.array)
@@ -116,8 +92,12 @@ class CommensalMachine(Processing):
             self.on_record_metadata(array, event)
 
     def _status(self, event: StatusRead) -> None:
-        array = self.array(event.array)
         asked = (event.purpose, event.run)
+        if event.purpose == WATCH:
+            if self.outstanding_of(ReadStatus, lane=WATCH):
+                self.on_watch_status(event)
+            return
+        array = self.array(event.array)
         waited = {(wait.purpose, wait.run) for wait in self.outstanding_of(ReadStatus, lane=event.array)}
         if array is None or asked not in waited:
             return
@@ -138,35 +118,6 @@ class CommensalMachine(Processing):
         if instance is not None and instance.duty is Duty.PROCESSING:
             self.on_legacy_return(instance, event)
 
-    def _request(self, event: Requested) -> None:
-        """Do what an operator wants, or say why not."""
-        refusal = self._refusal(event)
-        self.issue(Answer(refusal=refusal))
-        array, instance = self.array(event.name), self.instance(event.name)
-        if refusal:
-            return
-        if event.what == "reset_array" and array is not None:
-            self.on_reset_array(array)
-        elif event.what == "release_instance" and instance is not None:
-            self.on_release_instance(instance)
-        elif event.what == "quarantine_instance":
-            self.quarantine(event.name, event.reason or "by an operator")
-
-    def _refusal(self, event: Requested) -> str:
-        array, instance = self.array(event.name), self.instance(event.name)
-        if event.what == "reset_array":
-            if array is None:
-                return f"there is no subarray {event.name}; there are {', '.join(self.config.arrays)}"
-            if array.recproc not in (RecProc.WAITING, RecProc.ERROR):
-                return f"{array.name} is in {array.recproc.value}; only WAITING and ERROR are reset"
-        elif instance is None:
-            return f"{event.name} is not in the pool; look at hashpipe_instances in the configuration"
-        elif event.what == "release_instance" and instance.duty is not Duty.QUARANTINED:
-            return f"{instance.name} is {instance.duty.value}; only a quarantined instance is released"
-        elif event.what == "quarantine_instance" and instance.duty is not Duty.FREE:
-            return f"{instance.name} is {instance.duty.value} for {instance.owner or instance.reason}; it is not free"
-        return ""
-
     def fired(self, name: str) -> None:
         """Lead a timer to what it is for."""
         kind, _, subject = name.partition("/")
@@ -176,6 +127,8 @@ class CommensalMachine(Processing):
             self.on_legacy_timer(subject)
         elif kind == "process":
             self.on_process_deadline(subject)
+        elif name == WATCH_TIMER:
+            self.on_watch_timer()
         else:
             array = self.array(subject)
             assert array is not None, name
@@ -198,14 +151,31 @@ class CommensalMachine(Processing):
                 self.on_dwell_over(array)
             case "halt":
                 self.on_halt(array)
+            case "calibrate":
+                self.on_calibrate(array)
+            case "remind":
+                self.on_remind(array)
+
+    def done(self, effect: Effect) -> None:
+        """Whoever is still silent is looked at again."""
+        if isinstance(effect, ReadStatus) and effect.purpose == WATCH:
+            self.watch()
 
     def failed(self, effect: Effect, reason: str, unknown: bool) -> None:
         """What could not be read or asked."""
         if isinstance(effect, StartProcessing):
             self.on_processing_refused(effect, reason)
-            return
-        if not isinstance(effect, ReadMetadata | ReadStatus):
-            return
+        elif isinstance(effect, ReadPhaseup | FetchCalibration):
+            self.on_calibration_failed(effect.array, reason)
+        elif isinstance(effect, RestartPart):
+            text = f"the {effect.part} of {effect.instance} was not restarted: {reason}"
+            self.notify(Severity.WARNING, "not-restarted", text)
+        elif isinstance(effect, ReadStatus) and effect.purpose == WATCH:
+            self.watch()
+        elif isinstance(effect, ReadMetadata | ReadStatus):
+            self._unread(effect, reason)
+
+    def _unread(self, effect: ReadMetadata | ReadStatus, reason: str) -> None:
         array = self.array(effect.array)
         if array is None:
             return
@@ -223,13 +193,22 @@ class CommensalMachine(Processing):
             self.notify(Severity.WARNING, "unchecked", text, array.name)
 
     def restarted(self, event: Restarted) -> None:
-        """Take over the configuration, and say that messages may have been missed."""
+        """Take over the configuration, see how the world stands, and say that messages may have been missed.
+
+        ``event.world`` has the configuration (``config``), status hashes (``statuses``), CAM's traces (``cam``, by
+        subarray) and, when this journal is new, what the original coordinator has saved (``saved``).
+        """
         first = "settings" not in self.cells
         config = event.world.get("config")
         if isinstance(config, dict):
             self.adopt(config)
         # Whoever wrote the keys last, and whatever was lost with them: from here on they agree with the journal.
         self.touch_everything()
+        saved = event.world.get("saved")
+        if first and isinstance(saved, dict) and saved:
+            self.take_over(saved)
+        self.watch()
+        self.reconcile(event.world)
         if first:
             self.notify(Severity.INFO, "started", ":large_green_circle: coordinator started")
         else:
@@ -243,6 +222,8 @@ _ENTRANCES: dict[type[Event], Callable[[CommensalMachine, Any], None]] = {
     StatusRead: CommensalMachine._status,
     ResultRead: CommensalMachine._result,
     LegacyReturn: CommensalMachine._legacy,
-    Requested: CommensalMachine._request,
+    Requested: CommensalMachine.on_request,
     BadMessage: CommensalMachine._bad,
+    PhaseupRead: lambda machine, event: machine.on_phaseup(event),
+    CalibrationFetched: lambda machine, event: machine.on_calibration(event),
 }

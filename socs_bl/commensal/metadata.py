@@ -122,6 +122,7 @@ def keys_of(array: str, cbf_name: str, prefix: str) -> dict[str, str]:
         "target": f"{array}:target",
         "last_target": f"{array}:last-target",
         "last_track_end": f"{array}:last-track-end",
+        "last_config": f"{array}:last-config",
         "schedule": f"{array}:sched_observation_schedule_1",
         "band": f"{array}:subarray_{k}_band",
         "proposal": f"{array}:subarray_{k}_script_proposal_id",
@@ -163,6 +164,14 @@ def parse_band(array: str, values: Mapping[str, str], prefix: str) -> BandMetada
         bandwidth=number("bandwidth", _figure) / 1e6,
         band=_band(_unquoted(values.get("band", "")), centre),
     )
+
+
+def read_time(text: str) -> float:
+    """A Unix time in seconds that CAM may have left out or written badly: 0 then."""
+    try:
+        return _figure(_unquoted(text))
+    except ValueError:
+        return 0.0
 
 
 def parse_track(array: str, values: Mapping[str, str]) -> TrackMetadata:

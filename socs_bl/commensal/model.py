@@ -6,7 +6,10 @@ import enum
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import msgspec
+
 from socs_bl.commensal.allocation import Share
+from socs_bl.commensal.calibration_model import CALIBRATION_EFFECTS, CALIBRATION_EVENTS
 from socs_bl.commensal.metadata import BandMetadata, Target
 from socs_bl.core.effect import Delivery, Effect
 from socs_bl.core.event import Event
@@ -32,13 +35,14 @@ class RecProc(enum.Enum):
 
 
 class Duty(enum.Enum):
-    """What an instance is doing. It has exactly one owner (a subarray) in all but the first and the last."""
+    """What an instance is doing. It has exactly one owner (a subarray) when it is ready, recording or processing."""
 
     FREE = "free"
     READY = "ready"
     RECORDING = "recording"
     PROCESSING = "processing"
     QUARANTINED = "quarantined"
+    DRAINED = "drained"
 
 
 class Severity(enum.Enum):
@@ -86,14 +90,76 @@ class Instance(Cell, frozen=True):
     heard: tuple[int, int] | None = None
 
 
+class Drain(Cell, frozen=True):
+    """People want an instance out of service: it is not allocated, and leaves its subarray when its run has ended."""
+
+    instance: str
+    reason: str
+
+
+class Silence(Cell, frozen=True):
+    """An instance was quarantined because nothing was heard of it, or was and came back by itself.
+
+    Attributes
+    ----------
+    instance : str
+    run, datadir : str
+        The run whose result did not come, and its directory; empty when it was the recorder that was silent.
+    down : bool
+        It has been seen down, so that fresh readings mean that it has come back.
+    beat : str
+        What its status hash said last.
+    beats : int
+        How many readings in a row said something new.
+    returns : int
+        How often it came back by itself since it last returned a good result.
+    """
+
+    instance: str
+    run: str = ""
+    datadir: str = ""
+    down: bool = True
+    beat: str = ""
+    beats: int = 0
+    returns: int = 0
+
+
+class Rules(Cell, frozen=True):
+    """Proposals that are kept for people, and those that are not recorded, as set while running."""
+
+    primary: tuple[str, ...]
+    skip: tuple[str, ...]
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What an operator wants of one recording; None leaves it to the configuration, or the target to CAM."""
+
+    dwell: float | None = None
+    lead_seconds: float | None = None
+    min_quorum: float | None = None
+    target: Target | None = None
+
+
 class Preparation(Cell, frozen=True):
-    """A recording that is being prepared: how often a target was looked for, what is known, what is awaited."""
+    """A recording that is being prepared: how often a target was looked for, what is known, what is awaited.
+
+    `wish` is what an operator wants of it; None for one that the telescope's tracking has begun.
+    """
 
     array: str
     tries: int = 1
     schedule_block: str = ""
     target: Target | None = None
     proposal: str = ""
+    wish: Wish | None = None
+
+
+class Subscribing(Cell, frozen=True):
+    """What an operator wants of the next subscription of a subarray: so many instances at most, or only these."""
+
+    array: str
+    most: int = 0
+    only: tuple[str, ...] = ()
 
 
 class Subarray(Cell, frozen=True):
@@ -123,6 +189,10 @@ class Subarray(Cell, frozen=True):
     last_started : float
         Unix time of the last PKTSTART, seconds.
     last_event : str
+    configured : float
+        Unix time at which CAM had configured what it is subscribed to, seconds; 0 when CAM does not say.
+    calibration : str
+        How the last retrieval of calibration solutions ended.
     """
 
     name: str
@@ -139,6 +209,8 @@ class Subarray(Cell, frozen=True):
     requested: int = 0
     last_started: float = 0.0
     last_event: str = ""
+    configured: float = 0.0
+    calibration: str = ""
 
 
 class Run(Cell, frozen=True):
@@ -182,6 +254,12 @@ class Run(Cell, frozen=True):
     hits: int = 0
     primary: bool = False
     closed: bool = False
+
+
+class Kept(Cell, frozen=True):
+    """The recording in primary time for which a subarray waits."""
+
+    run: Run
 
 
 class Ledger(Cell, frozen=True):
@@ -248,11 +326,23 @@ class LegacyReturn(Event, frozen=True):
 
 
 class Requested(Event, frozen=True):
-    """An operator's wish: ``release_instance``, ``reset_array`` or ``quarantine_instance``."""
+    """An operator's wish; `socs_bl.commensal.requests` has the list.
+
+    Attributes
+    ----------
+    what : str
+        Name of the operation.
+    name : str
+        Subarray, instance or host it is about; empty for the whole system.
+    reason : str
+    options : mapping
+        Its other parameters, as plain data.
+    """
 
     what: str
     name: str
     reason: str = ""
+    options: Mapping[str, Any] = {}
 
 
 # -- effects --------------------------------------------------------------------------------------------------------
@@ -286,6 +376,23 @@ class StartProcessing(Effect, frozen=True):
     preserve: bool = False
 
 
+class RestartPart(Effect, frozen=True):
+    """Restart an instance's recorder (DAQ) or its gateway; a second restart of one that is fresh does no harm.
+
+    Attributes
+    ----------
+    instance : str
+    part : str
+        ``recorder`` or ``gateway``.
+    """
+
+    delivery: ClassVar[Delivery] = Delivery.REPEATABLE
+    deadline: ClassVar[float] = 40.0  # circusd waits up to its graceful_timeout, 30 s, for the old process
+
+    instance: str
+    part: str
+
+
 class Notify(Effect, frozen=True):
     """Tell people."""
 
@@ -303,6 +410,26 @@ EVENTS: tuple[type[Event], ...] = (
     ResultRead,
     LegacyReturn,
     Requested,
+    *CALIBRATION_EVENTS,
 )
-EFFECTS: tuple[type[Effect], ...] = (ReadMetadata, ReadStatus, StartProcessing, Notify)
-CELLS: tuple[type[Cell], ...] = (Settings, Instance, Preparation, Subarray, Run, Ledger)
+EFFECTS: tuple[type[Effect], ...] = (
+    ReadMetadata,
+    ReadStatus,
+    StartProcessing,
+    RestartPart,
+    Notify,
+    *CALIBRATION_EFFECTS,
+)
+CELLS: tuple[type[Cell], ...] = (
+    Settings,
+    Instance,
+    Drain,
+    Silence,
+    Rules,
+    Preparation,
+    Subscribing,
+    Subarray,
+    Run,
+    Kept,
+    Ledger,
+)

@@ -13,12 +13,14 @@ from socs_bl.commensal.model import (
     CELLS,
     EFFECTS,
     EVENTS,
+    Drain,
     Duty,
     FreeSub,
     Instance,
     Ledger,
     Notify,
     RecProc,
+    Rules,
     Run,
     Settings,
     Severity,
@@ -62,8 +64,8 @@ class Pool(Machine):
         known = {cell.name: cell for cell in self.instances()}
         wanted = set(self.config.hashpipe_instances)
         for name, cell in known.items():
-            if name not in wanted and cell.duty in (Duty.FREE, Duty.QUARANTINED):
-                self.drop(f"instance/{name}")
+            if name not in wanted and cell.duty in (Duty.FREE, Duty.QUARANTINED, Duty.DRAINED):
+                self._forget(name)
         self.index = index_of(self.config.hashpipe_instances, self.cells.values())
         for name in self.config.hashpipe_instances:
             if name not in known:
@@ -105,6 +107,11 @@ class Pool(Machine):
         """The counters of the whole system."""
         return self.get("ledger", Ledger) or Ledger()
 
+    def rules(self) -> Rules:
+        """Which proposals are kept or skipped: as set while running, else as configured."""
+        rules = self.get("rules", Rules)
+        return rules or Rules(primary=self.config.primary_proposals, skip=self.config.skip_proposals)
+
     def instances(self) -> Iterable[Instance]:
         """All instances, in no order."""
         return (cell for cell in self.cells.values() if isinstance(cell, Instance))
@@ -134,13 +141,23 @@ class Pool(Machine):
         self._moved(before, cell)
 
     def assign(self, name: str, duty: Duty, owner: str = "", run: str = "", reason: str = "", tries: int = 0) -> None:
-        """Change what an instance does, and for whom. One that has left the configuration goes when it is free."""
+        """Change what an instance does, and for whom.
+
+        When it would be free, one that has left the configuration goes, and one that is to be drained is drained.
+        """
         if duty is _FREE and name not in self.index.place:
             before = self.instance(name)
-            self.drop(f"instance/{name}")
+            self._forget(name)
             self._moved(before, None)
+        elif duty is _FREE and (drain := self.get(f"drain/{name}", Drain)) is not None:
+            self.set_instance(Instance(name=name, duty=Duty.DRAINED, reason=drain.reason))
         else:
             self.set_instance(Instance(name=name, duty=duty, owner=owner, run=run, reason=reason, tries=tries))
+
+    def _forget(self, name: str) -> None:
+        """Remove an instance and all that is remembered of it."""
+        for table in ("instance", "drain", "silence"):
+            self.drop(f"{table}/{name}")
 
     def _moved(self, before: Instance | None, after: Instance | None) -> None:
         self.index.moved(before, after)
@@ -192,14 +209,19 @@ class Pool(Machine):
         cell = self.instance(name)
         if cell is None or cell.duty is Duty.QUARANTINED:
             return
-        owner = self.array(cell.owner)
-        if owner is not None and self.index.holder.get(name) == owner.name:
-            self.change(owner.name, shares=tuple(share for share in owner.shares if share.instance != name))
-            # It must not hear its group any more: what it records nobody would search, and it may come to another array.
-            self.write(self.gateway.rest(name) + self.gateway.leave(owner.name, [name]))
+        self.part(name)
+        self.drop(f"silence/{name}")
         self.assign(name, Duty.QUARANTINED, reason=reason)
         text = f"{name} quarantined: {reason}; release_instance puts it back"
         self.notify(Severity.WARNING, "quarantined", text, cell.owner)
+
+    def part(self, name: str) -> None:
+        """Take an instance out of the subarray that holds it; the caller says at once what it does instead."""
+        holder = self.array(self.index.holder.get(name, ""))
+        if holder is not None:
+            self.change(holder.name, shares=tuple(share for share in holder.shares if share.instance != name))
+            # It must not hear its group any more: what it records nobody would search, and it may come to another array.
+            self.write(self.gateway.rest(name) + self.gateway.leave(holder.name, [name]))
 
     # -- projection -----------------------------------------------------------------------------------------------
 

@@ -12,8 +12,12 @@ import msgspec
 
 from socs_bl.commensal.model import (
     Duty,
+    FreeSub,
     Instance,
+    Kept,
     LegacyReturn,
+    ReadMetadata,
+    ReadStatus,
     RecProc,
     ResultRead,
     Run,
@@ -22,7 +26,7 @@ from socs_bl.commensal.model import (
     StatusRead,
     Subarray,
 )
-from socs_bl.commensal.projection import records_expire, records_settled
+from socs_bl.commensal.projection import records_expire, records_settled, records_to_search, records_unpreserved
 from socs_bl.commensal.recording import Recording
 
 WORST_GOOD_CODE = 1
@@ -75,6 +79,7 @@ class Processing(Recording):
         for name in self.pending(run):
             self._hand_back(name, run)
         self.drop(f"run/{run.id}")
+        self.put(f"kept/{run.array}", Kept(run=run))
         self._leave_run(run, RecProc.WAITING)
         text = f":zap: {run.array}: {run.id} was primary time and is kept; reset_array when people are done"
         self.notify(Severity.WARNING, "primary", text, run.array)
@@ -95,7 +100,9 @@ class Processing(Recording):
                 self._accept_return(instance, *instance.heard)
                 return
             self._stop_asking(instance.name)
-            self.quarantine(instance.name, f"its analyzer did not take {run.id}: {reason}")
+            self.quarantine_silent(
+                instance.name, f"its analyzer did not take {run.id}: {reason}", run.id, run.datadirs[instance.name]
+            )
             self._finish_if_done(run)
             return
         self.set_instance(msgspec.structs.replace(instance, tries=instance.tries + 1))
@@ -131,6 +138,8 @@ class Processing(Recording):
         """A result belongs to its run; one of an unknown run or of another instance changes nothing."""
         run, instance = self.run(event.run), self.instance(event.instance)
         if run is None or instance is None or instance.run != run.id or instance.duty is not _PROCESSING:
+            if instance is not None and instance.duty is Duty.QUARANTINED:
+                self.on_late_result(event)
             return
         name, code = instance.name, str(event.code)
         counts = {**run.counts, code: run.counts.get(code, 0) + 1}
@@ -139,6 +148,9 @@ class Processing(Recording):
         self._stop_asking(name)
         self.write(records_settled(name, run.datadirs[name]))
         if 0 <= event.code <= WORST_GOOD_CODE:
+            self.drop(f"silence/{name}")
+            self._hand_back(name, run)
+        elif self.config.on_error != "quarantine":
             self._hand_back(name, run)
         else:
             reason = f"code {event.code} of {run.id}" + (f": {event.reason}" if event.reason else "")
@@ -152,11 +164,13 @@ class Processing(Recording):
             self.withdraw(effect.id)
 
     def _hand_back(self, name: str, run: Run) -> None:
-        """To the subarray that holds it, or to the pool when that has been given up meanwhile."""
+        """To the subarray that holds it; to the pool when that has been given up, out when it is to be drained."""
         if self.index.holder.get(name) == run.array:
-            self.assign(name, _READY, owner=run.array)
-        else:
-            self.assign(name, _FREE)
+            if f"drain/{name}" not in self.cells:
+                self.assign(name, _READY, owner=run.array)
+                return
+            self.part(name)
+        self.assign(name, _FREE)
 
     def on_process_deadline(self, identity: str) -> None:
         """Whoever has not returned by now is quarantined."""
@@ -165,7 +179,8 @@ class Processing(Recording):
             return
         for name in self.pending(run):
             self._stop_asking(name)
-            self.quarantine(name, f"returned nothing for {run.id} within {self.config.processing_deadline:g} s")
+            reason = f"returned nothing for {run.id} within {self.config.processing_deadline:g} s"
+            self.quarantine_silent(name, reason, run.id, run.datadirs[name])
         self._finish_if_done(run)
 
     def _finish_if_done(self, run: Run) -> None:
@@ -175,33 +190,133 @@ class Processing(Recording):
         self.drop(f"run/{run.id}")
         self.write(records_expire(run.datadirs.values()))
         counts = {int(code): count for code, count in run.counts.items()}
-        good = any(0 <= code <= WORST_GOOD_CODE for code in counts)
+        good = sum(count for code, count in counts.items() if 0 <= code <= WORST_GOOD_CODE)
         missing = len(run.instances) - sum(counts.values())
+        most = self.config.max_bad_instances
         text = ", ".join(f"{code}: {count}" for code, count in sorted(counts.items())) or "none"
         text = f"{run.array}: {run.id} processed, codes {text}" + (f", {missing} missing" if missing else "")
-        if good:
+        if good and (most is None or len(run.instances) - good <= most):
             self.write([self.completed()])
             mark = ":white_check_mark:" if set(counts) == {0} and not missing else ":heavy_check_mark:"
             self.notify(Severity.INFO, "processed", f"{mark} {text}, {run.hits} hits", run.array)
-            self._leave_run(run, RecProc.READY)
+            bad = sum(counts.values()) > good
+            self._leave_run(run, RecProc.WAITING if bad and self.config.on_error == "wait" else RecProc.READY)
         else:
             self.notify(Severity.ERROR, "failed", f"{text}; look at the analyzers, then reset_array", run.array)
             self._leave_run(run, RecProc.ERROR)
 
     def _leave_run(self, run: Run, state: RecProc) -> None:
         array = self.array(run.array)
-        if array is not None and array.run == run.id:
-            self.change(array.name, recproc=state, run="", stopping=False)
+        if array is None or array.run != run.id:
+            return
+        array = self.change(array.name, recproc=state, run="", stopping=False)
+        if state is RecProc.READY:
+            self._record_again(array)
+        elif state is RecProc.WAITING:
+            self.remind_later(array.name)
+
+    # -- giving up ------------------------------------------------------------------------------------------------
+
+    def deconfigure(self, array: Subarray) -> None:
+        """Give the subarray up. A recording is closed and still searched; its data stay."""
+        array = self.change(array.name, tracking=False)
+        self.give_up_preparation(array.name)
+        self.drop(f"subscribing/{array.name}")
+        if array.freesub is FreeSub.CONFIGURING:
+            for effect in self.outstanding_of(ReadMetadata, lane=array.name):
+                self.withdraw(effect.id)
+            self.change(array.name, freesub=FreeSub.FREE)
+        elif array.freesub is FreeSub.SUBSCRIBED:
+            self._close_recording(array)
+            array = self.change(array.name)
+            self.release(array)
+
+    def _close_recording(self, array: Subarray) -> None:
+        run = self.run(array.run)
+        if array.recproc is not RecProc.RECORD or run is None:
+            return
+        if not array.stopping:
+            self._stop_early(array)
+        self.cancel(f"halt/{array.name}")
+        for effect in self.outstanding_of(ReadStatus, lane=array.name):
+            self.withdraw(effect.id)
+        ended = self.run(run.id)
+        assert ended is not None
+        # Nobody waits for the status hashes of a subarray that is given up.
+        self.note_directories(dict.fromkeys(self.pending(ended)))
+        self.close_run(ended)
 
     # -- ways out -------------------------------------------------------------------------------------------------
 
-    def on_reset_array(self, array: Subarray) -> None:
-        """Out of WAITING and ERROR."""
-        self.change(array.name, recproc=RecProc.READY)
-        self.notify(Severity.INFO, "reset", f"{array.name} was reset from {array.recproc.value}", array.name)
+    def _record_again(self, array: Subarray) -> None:
+        """The telescope may still be on source."""
+        if self.config.record_again and array.tracking and array.announced:
+            self.prepare_recording(array)
+
+    def remind_later(self, array: str) -> None:
+        """A subarray waits for people: they are told again after a while."""
+        if self.config.reminder:
+            self.arm(f"remind/{array}", self.config.reminder)
+
+    def on_remind(self, array: Subarray) -> None:
+        """Tell people again that a subarray waits for them."""
+        if array.recproc is RecProc.WAITING:
+            minutes = max(self.now.wall - array.since, 0.0) / 60
+            text = (
+                f":bust_in_silhouette: {array.name} has been waiting for {minutes:.0f} min; reset_array lets it go on"
+            )
+            self.notify(Severity.WARNING, "waiting", text, array.name)
+            self.remind_later(array.name)
+
+    def park(self, array: Subarray) -> None:
+        """Into WAITING, by an operator: nothing is recorded until it is reset."""
+        self.give_up_preparation(array.name)
+        self.change(array.name, recproc=RecProc.WAITING)
+        self.remind_later(array.name)
+        self.notify(Severity.INFO, "parked", f"{array.name} waits: nothing is recorded until reset_array", array.name)
+
+    def on_reset_array(self, array: Subarray, keep_raw: bool = True) -> None:
+        """Out of WAITING and ERROR; unless `keep_raw`, the recording that was kept for people need not be any more."""
+        kept = self.get(f"kept/{array.name}", Kept)
+        if kept is not None and not keep_raw:
+            self.write(records_unpreserved(kept.run.datadirs))
+        self.drop(f"kept/{array.name}")
+        self.cancel(f"remind/{array.name}")
+        array, before = self.change(array.name, recproc=RecProc.READY), array.recproc.value
+        self.notify(Severity.INFO, "reset", f"{array.name} was reset from {before}", array.name)
+        self._record_again(array)
+
+    def process_kept(self, array: Subarray, kept: Run) -> None:
+        """Search a recording that was kept for people, by those of its instances that are still the subarray's."""
+        self.drop(f"kept/{array.name}")
+        self.cancel(f"remind/{array.name}")
+        ready = set(self.members(array, _READY))
+        instances = tuple(name for name in kept.instances if name in ready)
+        run = msgspec.structs.replace(kept, instances=instances, primary=False, closed=True)
+        datadirs = {name: kept.datadirs[name] for name in instances}
+        self.write(records_unpreserved(datadirs) + records_to_search(datadirs))
+        self.set_run(run)
+        self.change(array.name, recproc=RecProc.PROCESS, run=run.id)
+        for name in instances:
+            self.assign(name, _PROCESSING, owner=array.name, run=run.id, tries=1)
+            self._ask(run, name)
+        self.arm(f"process/{run.id}", self.config.processing_deadline)
+        text = f":gear: {array.name}: {len(instances)} instances process {run.id}, which was kept"
+        self.notify(Severity.INFO, "processing", text, array.name)
+
+    def ask_again(self, run: Run) -> int:
+        """Ask those who have not returned a result once more; how many are asked."""
+        asked = 0
+        for name in self.pending(run):
+            if not self.outstanding_of(StartProcessing, lane=_lane(name)):
+                self.cancel(f"ask/{name}")
+                self._ask(run, name)
+                asked += 1
+        return asked
 
     def on_release_instance(self, instance: Instance) -> None:
         """Out of quarantine."""
+        self.drop(f"silence/{instance.name}")
         self.assign(instance.name, Duty.FREE)
         self.notify(Severity.INFO, "released", f"{instance.name} was released into the pool")
 

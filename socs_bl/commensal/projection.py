@@ -212,6 +212,16 @@ def recording_end(instances: Mapping[str, str], ended: float) -> list[Command]:
     return [("SET", f"rec_end:{datadir}", str(ended)) for datadir in sorted(set(instances.values()))]
 
 
+def records_to_search(datadirs: Mapping[str, str]) -> list[Command]:
+    """Directories, by instance, go on the work lists of the analyzers."""
+    return [("LPUSH", f"{instance}:unprocessed", datadir) for instance, datadir in datadirs.items()]
+
+
+def records_unpreserved(datadirs: Mapping[str, str]) -> list[Command]:
+    """Directories, by instance, need not be kept for people any more."""
+    return [("LREM", f"{instance}:preserved", "0", datadir) for instance, datadir in datadirs.items()]
+
+
 def records_settled(instance: str, datadir: str) -> list[Command]:
     """A recording has been searched: nobody shall be handed it again."""
     return [("LREM", f"{instance}:unprocessed", "0", datadir)]

@@ -23,10 +23,11 @@ from socs_bl.commensal.model import (
     Severity,
     StatusRead,
     Subarray,
+    Wish,
 )
 from socs_bl.commensal.projection import pointing, recording_end, recording_records, source_keys
 from socs_bl.commensal.subscription import Subscription
-from socs_bl.commensal.timing import PacketReading, after_second, choose_start, read_packet_indices
+from socs_bl.commensal.timing import PacketReading, after_second, choose_start, outliers, read_packet_indices
 from socs_bl.commensal.wire import REC_RESULT
 from socs_bl.core.clock import compact_utc
 from socs_bl.core.errors import Refused
@@ -49,18 +50,19 @@ class Recording(Subscription):
         if array.freesub is FreeSub.SUBSCRIBED and array.announced:
             self.prepare_recording(array)
 
-    def prepare_recording(self, array: Subarray) -> None:
-        """Begin to collect what a recording needs."""
-        if array.recproc is RecProc.READY and not self._preparation(array.name) and array.shares:
-            self.put(f"preparation/{array.name}", Preparation(array=array.name))
+    def prepare_recording(self, array: Subarray, wish: Wish | None = None) -> None:
+        """Begin to collect what a recording needs; `wish` is that of the operator who asks for it."""
+        if array.recproc is RecProc.READY and not self.preparing(array.name) and array.shares:
+            self.put(f"preparation/{array.name}", Preparation(array=array.name, wish=wish))
             self.issue(ReadMetadata(array=array.name, purpose=RECORD), lane=array.name)
 
-    def _preparation(self, array: str) -> Preparation | None:
+    def preparing(self, array: str) -> Preparation | None:
+        """The recording that is being prepared."""
         return self.get(f"preparation/{array}", Preparation)
 
     def give_up_preparation(self, array: str, text: str = "") -> None:
         """Drop a preparation and what it waits for."""
-        if self._preparation(array) is None:
+        if self.preparing(array) is None:
             return
         self.drop(f"preparation/{array}")
         self.cancel(f"target/{array}")
@@ -76,7 +78,7 @@ class Recording(Subscription):
 
     def on_record_metadata(self, array: Subarray, event: MetadataRead) -> None:
         """Accept the target if it is the one being tracked, else look again a little later."""
-        preparation = self._preparation(array.name)
+        preparation = self.preparing(array.name)
         if preparation is None:
             return
         try:
@@ -84,9 +86,10 @@ class Recording(Subscription):
         except Refused as refused:
             self._look_again(array, preparation, str(refused))
             return
-        if track.last_target < track.last_track_end - self.config.target_slack:
+        wish = preparation.wish
+        if wish is None and track.last_target < track.last_track_end - self.config.target_slack:
             self._look_again(array, preparation, "CAM has not named the new target yet")
-        elif track.proposal in self.config.skip_proposals:
+        elif wish is None and track.proposal in self.rules().skip:
             self.give_up_preparation(array.name)
             text = f":pouring_liquid: {array.name}: pointing of proposal {track.proposal} skipped"
             self.notify(Severity.INFO, "skipped", text, array.name)
@@ -102,18 +105,21 @@ class Recording(Subscription):
 
     def on_record_read_failed(self, array: Subarray, reason: str) -> None:
         """Redis did not answer; it may a little later."""
-        preparation = self._preparation(array.name)
+        preparation = self.preparing(array.name)
         if preparation is not None:
             self._look_again(array, preparation, reason)
 
     def on_target_timer(self, array: Subarray) -> None:
         """Look for the target again."""
-        if self._preparation(array.name) is not None:
+        if self.preparing(array.name) is not None:
             self.issue(ReadMetadata(array=array.name, purpose=RECORD), lane=array.name)
 
     def _read_packets(self, array: Subarray, preparation: Preparation, track: TrackMetadata) -> None:
         found = msgspec.structs.replace(
-            preparation, schedule_block=track.schedule_block, target=track.target, proposal=track.proposal
+            preparation,
+            schedule_block=track.schedule_block,
+            target=(preparation.wish and preparation.wish.target) or track.target,
+            proposal=track.proposal,
         )
         self.put(f"preparation/{array.name}", found)
         instances = self.members(array, Duty.READY)
@@ -123,7 +129,7 @@ class Recording(Subscription):
 
     def on_record_status(self, array: Subarray, event: StatusRead) -> None:
         """Choose PKTSTART from the packet indices and start, or say why not."""
-        preparation = self._preparation(array.name)
+        preparation = self.preparing(array.name)
         if preparation is None or array.band is None:
             return
         elsewhere = self.elsewhere(array, event.statuses)
@@ -135,14 +141,24 @@ class Recording(Subscription):
             names = ", ".join(reading.silent) or "nobody"
             self._look_again(array, preparation, f"no instance reports a packet index ({names} silent)")
             return
+        wish = preparation.wish or Wish()
+        quorum = self.config.min_quorum if wish.min_quorum is None else wish.min_quorum
+        asked = len(event.statuses)
+        if len(reading.indices) < quorum * asked:
+            names = ", ".join(reading.silent)
+            said = f"{len(reading.indices)} of {asked} instances report a packet index, fewer than the quorum of {quorum:g}"
+            self._look_again(array, preparation, f"{said} ({names} silent)")
+            return
         clock = array.band.clock
-        pktstart = choose_start(reading, clock, self.config.packet_margin, self.config.lead_seconds)
+        lead = self.config.lead_seconds if wish.lead_seconds is None else wish.lead_seconds
+        pktstart = choose_start(reading, clock, self.config.packet_margin, lead)
         pktstart = after_second(pktstart, clock, array.last_started)
         started = clock.time_of(pktstart)
         if abs(started - self.now.wall) > self.config.largest_start_offset:
             self.give_up_preparation(
                 array.name,
-                f"PKTSTART would be {started - self.now.wall:+.0f} s from now; check SYNCTIME and the nodes' clocks",
+                f"PKTSTART would be {started - self.now.wall:+.0f} s from now; check SYNCTIME and the nodes' clocks"
+                f"{_named(outliers(reading, clock, LARGEST_SPREAD))}",
             )
             return
         self._report_spread(array, reading)
@@ -152,8 +168,8 @@ class Recording(Subscription):
         assert array.band is not None
         spread = reading.spread * array.band.clock.heap_seconds
         if spread > LARGEST_SPREAD:
-            slowest = min(reading.indices, key=lambda name: reading.indices[name])
-            text = f"{array.name}: packet indices are {spread:.0f} s apart; {slowest} is furthest behind"
+            apart = outliers(reading, array.band.clock, LARGEST_SPREAD / 2)
+            text = f"{array.name}: packet indices are {spread:.0f} s apart{_named(apart)}"
             self.notify(Severity.WARNING, "spread", text, array.name)
         if reading.silent:
             text = f"{array.name}: {', '.join(reading.silent)} reported no packet index"
@@ -165,28 +181,30 @@ class Recording(Subscription):
         obsid = f"{self.config.telescope}:{array.name}:{time_text}"
         instances = self.members(array, Duty.READY)
         volumes = self._volumes(time_text, preparation.schedule_block)
+        dwell = (preparation.wish and preparation.wish.dwell) or self.config.dwell
         run = Run(
             id=obsid,
             array=array.name,
             instances=instances,
             started=started,
-            ended=started + self.config.dwell,
+            ended=started + dwell,
             pktstart=pktstart,
             datadirs={name: volumes[self.gateway.number(name)] for name in instances},
             band=array.band.band,
             antennas=array.band.antennas,
             target=preparation.target,
-            primary=preparation.proposal in self.config.primary_proposals,
+            primary=preparation.proposal in self.rules().primary,
         )
-        self.write(self._start_messages(array, run, volumes))
+        self.write(self._start_messages(array, run, volumes, dwell))
         self.drop(f"preparation/{array.name}")
         self.set_run(run)
         for name in instances:
             self.assign(name, Duty.RECORDING, owner=array.name, run=obsid)
         self.change(array.name, recproc=RecProc.RECORD, run=obsid, stopping=False, last_started=run.started)
         lead = started - self.now.wall
-        self.arm(f"start/{array.name}", max(lead, 0.0) + min(self.config.start_check, self.config.dwell / 2))
-        self.arm(f"record/{array.name}", max(lead + self.config.dwell, 0.0) + self.config.dwell_margin)
+        self.arm(f"start/{array.name}", max(lead, 0.0) + min(self.config.start_check, dwell / 2))
+        self.arm(f"record/{array.name}", max(lead + dwell, 0.0) + self.config.dwell_margin)
+        self.plan_calibration(array.name)
         text = f":black_circle_for_record: {array.name} records {obsid}, {run.target.name}, starting in {lead:.1f} s"
         self.notify(Severity.INFO, "recording", text, array.name)
 
@@ -198,19 +216,24 @@ class Recording(Subscription):
             for number in self.gateway.numbers
         }
 
-    def _start_messages(self, array: Subarray, run: Run, volumes: Mapping[int, str]) -> list[Command]:
+    def _start_messages(self, array: Subarray, run: Run, volumes: Mapping[int, str], dwell: float) -> list[Command]:
         """In the order in which the DAQs need them; PKTSTART last, since it sets them off."""
         assert array.band is not None
-        commands = self.gateway.tell_array(array.name, [("DWELL", _text(self.config.dwell))])
+        commands = self.gateway.tell_array(array.name, [("DWELL", _text(dwell))])
         for number, datadir in volumes.items():
             commands += self.gateway.tell_group(array.name, number, [("DATADIR", datadir)])
             commands.append(("SET", f"{array.name}:datadir", datadir))
         commands += self.gateway.tell_array(array.name, source_keys(run.target, run.id))
         commands += self.gateway.tell_array(array.name, [("PKTSTART", str(run.pktstart))])
-        commands.append(pointing(self.config.telescope, array.name, run.started, run.target, array.band))
+        commands.append(self.pointing_of(array, run))
         return commands + recording_records(
             run.datadirs, run.band, run.antennas, run.started, run.ended, run.id, run.primary
         )
+
+    def pointing_of(self, array: Subarray, run: Run) -> Command:
+        """The request for the targets in the field of view of a recording."""
+        assert array.band is not None
+        return pointing(self.config.telescope, array.name, run.started, run.target, array.band)
 
     def on_start_check(self, array: Subarray) -> None:
         """Every instance should be recording by now."""
@@ -236,7 +259,7 @@ class Recording(Subscription):
         run = self.run(identity)
         if run is not None:
             self.set_run(msgspec.structs.replace(run, instances=tuple(n for n in run.instances if n != name)))
-        self.quarantine(name, reason)
+        self.quarantine_silent(name, reason)
 
     def _abandon(self, array: Subarray) -> None:
         """Nobody records: there is nothing to wait for or to search."""
@@ -253,6 +276,10 @@ class Recording(Subscription):
         """``not-tracking``: the telescope has left the source."""
         array = self.change(array.name, tracking=False)
         self.give_up_preparation(array.name)
+        self.stop_recording(array)
+
+    def stop_recording(self, array: Subarray) -> None:
+        """End a recording before its time, if there is one."""
         if array.recproc is RecProc.RECORD and not array.stopping:
             self._stop_early(array)
             self.arm(f"halt/{array.name}", self.config.stop_pause)
@@ -297,14 +324,19 @@ class Recording(Subscription):
         if run is None or array.recproc is not RecProc.RECORD or array.stopping:
             return
         if self.now.wall < run.ended:
-            self._stop_early(array)
-            self.arm(f"halt/{array.name}", self.config.stop_pause)
+            self.stop_recording(array)
         else:
             self.on_dwell_over(array)
 
     def _read_end(self, array: Subarray) -> None:
         instances = self.members(array, Duty.RECORDING)
         self.issue(ReadStatus(array=array.name, purpose=ENDED, run=array.run, instances=instances), lane=array.name)
+
+
+def _named(apart: Mapping[str, float]) -> str:
+    """Instances and how far they are from the median, seconds, as the end of a sentence."""
+    names = ", ".join(f"{name} by {seconds:+.0f} s" for name, seconds in sorted(apart.items()))
+    return f"; out of step: {names}" if names else ""
 
 
 def _text(seconds: float) -> str:

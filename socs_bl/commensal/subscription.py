@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from socs_bl.commensal import allocation
-from socs_bl.commensal.metadata import BandMetadata, parse_band
+from socs_bl.commensal.calibrating import Calibrating
+from socs_bl.commensal.metadata import BandMetadata, parse_band, read_time
 from socs_bl.commensal.model import (
     Duty,
     FreeSub,
@@ -20,8 +21,8 @@ from socs_bl.commensal.model import (
     Severity,
     StatusRead,
     Subarray,
+    Subscribing,
 )
-from socs_bl.commensal.pool import Pool
 from socs_bl.commensal.projection import REST_KEYS, band_keys, share_keys
 from socs_bl.core.errors import Refused
 from socs_bl.core.machine import Command
@@ -31,7 +32,7 @@ CONFIRM = "confirm"
 NOWHERE = "0.0.0.0"  # the DESTIP of an instance that listens to nothing
 
 
-class Subscription(Pool):
+class Subscription(Calibrating):
     """The allocation half of every subarray."""
 
     def on_configure(self, array: Subarray) -> None:
@@ -55,14 +56,15 @@ class Subscription(Pool):
             text = f"{refused}; {array.name} stays unsubscribed until conf_complete comes again"
             self.notify(Severity.ERROR, "metadata", text, array.name)
             return
-        self._claim(array, band)
+        self._claim(array, band, read_time(event.values.get("last_config", "")))
 
-    def _claim(self, array: Subarray, band: BandMetadata) -> None:
+    def _claim(self, array: Subarray, band: BandMetadata, configured: float) -> None:
         per_instance = self.config.streams_per_instance
-        free = self.index.first_free(allocation.wanted(band.streams, per_instance))
+        free = self._available(array.name, allocation.wanted(band.streams, per_instance))
         plan = allocation.plan(band.streams, free, per_instance, band.channels_per_stream)
         reason = self._shortage(plan)
         if not plan.shares:
+            self.drop(f"subscribing/{array.name}")
             self.change(array.name, freesub=FreeSub.FREE)
             self.notify(Severity.ERROR, "nothing-free", f":no_entry_sign: {array.name}: {reason}", array.name)
             return
@@ -76,7 +78,9 @@ class Subscription(Pool):
             announced=False,
             unconfirmed=0,
             requested=plan.requested,
+            configured=configured,
         )
+        self.drop(f"subscribing/{array.name}")
         commands: list[Command] = [("SET", f"coordinator:cal_ts:{array.name}", "0")]
         commands += [self.gateway.join(array.name, share.instance) for share in plan.shares]
         self.write(commands)
@@ -85,9 +89,19 @@ class Subscription(Pool):
         # The groups are spoken to when the instances have had time to join them.
         self.arm(f"announce/{array.name}", self.config.join_pause)
 
+    def _available(self, array: str, count: int) -> tuple[str, ...]:
+        """The instances to claim: the first free ones, or those an operator wants."""
+        wish = self.get(f"subscribing/{array}", Subscribing)
+        if wish is None:
+            return self.index.first_free(count)
+        count = min(count, wish.most or count)
+        if wish.only:
+            return tuple(name for name in wish.only if name in self.index.free)[:count]
+        return self.index.first_free(count)
+
     def _shortage(self, plan: allocation.Plan) -> str:
         index = self.index
-        return allocation.shortage(plan, len(index.names), index.held, len(index.quarantined))
+        return allocation.shortage(plan, len(index.names), index.held, len(index.quarantined), len(index.drained))
 
     def on_announce(self, array: Subarray) -> None:
         """Tell groups and instances what to receive, and begin to see whether they do."""
@@ -111,7 +125,7 @@ class Subscription(Pool):
 
     def on_confirm_status(self, array: Subarray, event: StatusRead) -> None:
         """Tell those again that do not show what they were told; after the last try, tell people."""
-        deaf = [share for share in array.shares if not self._shows(array, share, event.statuses.get(share.instance))]
+        deaf = [share for share in array.shares if not self.shows(array, share, event.statuses.get(share.instance))]
         if not deaf:
             return
         names = ", ".join(share.instance for share in deaf)
@@ -153,7 +167,8 @@ class Subscription(Pool):
                 found.append(name)
         return tuple(found)
 
-    def _shows(self, array: Subarray, share: allocation.Share, status: Mapping[str, str] | None) -> bool:
+    def shows(self, array: Subarray, share: allocation.Share, status: Mapping[str, str] | None) -> bool:
+        """Whether a status hash says what the instance was told."""
         assert array.band is not None
         wanted = {
             "SUBARRAY": array.name,
@@ -176,6 +191,7 @@ class Subscription(Pool):
             self.assign(name, Duty.FREE)
         self.cancel(f"announce/{array.name}")
         self.cancel(f"confirm/{array.name}")
+        self.forget_calibration(array.name)
         stuck = array.recproc in (RecProc.WAITING, RecProc.ERROR)
         self.change(
             array.name,

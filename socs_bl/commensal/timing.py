@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -76,6 +77,13 @@ def read_packet_indices(statuses: Mapping[str, Mapping[str, str] | None]) -> Pac
         else:
             indices[name] = int(text)
     return PacketReading(indices, tuple(silent))
+
+
+def outliers(reading: PacketReading, clock: PacketClock, limit: float) -> dict[str, float]:
+    """Instances whose packet index is more than `limit` seconds from the median, with that distance, seconds."""
+    middle = statistics.median_high(reading.indices.values())  # of two the one behind, which may have stalled
+    apart = {name: (index - middle) * clock.heap_seconds for name, index in reading.indices.items()}
+    return {name: seconds for name, seconds in apart.items() if abs(seconds) > limit}
 
 
 def choose_start(reading: PacketReading, clock: PacketClock, margin_heaps: int, lead_seconds: float | None) -> int:

@@ -21,6 +21,7 @@ CHANNELS = (ALERTS, PROC_RESULT, REC_RESULT)
 RESULTS_STREAM = "socs_bl:results"
 SLACK = "slack-messages"
 POINTINGS = "target-selector:pointings"
+PROCESSING = "target-selector:processing"
 FREE_INSTANCES = "free_instances"
 COMPLETED_RUNS = "automator:n_proc"
 # Words without a meaning to either state machine are heard and ignored, as the original does.
@@ -101,6 +102,11 @@ def format_state(
 def format_pointing(fields: Mapping[str, object]) -> str:
     """The request to the target selector."""
     return "POINTING:" + json.dumps(dict(fields))
+
+
+def format_update(fields: Mapping[str, object]) -> str:
+    """The report to the target selector that a recording has been searched."""
+    return "UPDATE:" + json.dumps(dict(fields))
 
 
 def format_slack(channel: str, process: str, text: str, now: float) -> str:

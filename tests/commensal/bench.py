@@ -24,7 +24,7 @@ from socs_bl.core.archive import replay
 from socs_bl.core.clock import Instant
 from socs_bl.core.codec import Codec
 from socs_bl.core.driver import Caused, Driver
-from socs_bl.core.effect import ArmTimer, CancelTimer, Effect, Withdraw
+from socs_bl.core.effect import Answer, ArmTimer, CancelTimer, Effect, Withdraw
 from socs_bl.core.event import EffectDone, EffectFailed, Event, TimerFired
 from socs_bl.core.memory_journal import MemoryJournal, Vault
 
@@ -82,14 +82,14 @@ class Bench:
 
     # -- shell ----------------------------------------------------------------------------------------------------
 
-    def restart(self, **changes: Any) -> None:
-        """Begin, or begin again after a crash, perhaps with another configuration."""
+    def restart(self, world: Mapping[str, Any] | None = None, **changes: Any) -> None:
+        """Begin, or begin again after a crash, perhaps with another configuration, and with what is seen outside."""
         self.config = {**self.config, **changes}
         self.to_do: dict[str, Effect] = {}
         self.timers: dict[str, TimerFired] = {}
         self.driver = Driver(CommensalMachine, CODEC, MemoryJournal(self.vault))
         self.driver.claim("test")
-        self.say(self.driver.restart_event({"config": self.config}))
+        self.say(self.driver.restart_event({"config": self.config, **(world or {})}))
 
     @property
     def machine(self) -> CommensalMachine:
@@ -167,9 +167,15 @@ class Bench:
         cursor = f"{self.machine.sequence}-0"
         self.say(ResultRead(cursor=cursor, instance=instance, run=run or self.array(array).run, code=code, hits=hits))
 
-    def ask(self, what: str, name: str) -> None:
-        """An operator's wish."""
-        self.say(Requested(what=what, name=name))
+    def ask(self, what: str, name: str = "", reason: str = "", **options: Any) -> str:
+        """An operator's wish; why it was refused, or nothing."""
+        self.say(Requested(what=what, name=name, reason=reason, options=options))
+        return next(effect.refusal for effect in self.effects_of(Requested) if isinstance(effect, Answer))
+
+    def effects_of(self, kind: type[Event]) -> tuple[Effect, ...]:
+        """The effects of the last event of a kind, from the journal."""
+        entries = (CODEC.decode(data) for _, data in MemoryJournal(self.vault).read(max(1, self.machine.sequence - 20)))
+        return [entry for entry in entries if isinstance(entry.envelope.event, kind)][-1].effects
 
     # -- into a state ---------------------------------------------------------------------------------------------
 

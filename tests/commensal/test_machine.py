@@ -151,6 +151,6 @@ def test_overview() -> None:
     run = bench.process()
     bench.result("blpn64/0", code=2)
     shown = overview(bench.machine)
-    assert shown["pool"] == {"free": 2, "ready": 0, "recording": 0, "processing": 1, "quarantined": 1}
+    assert shown["pool"] == {"free": 2, "ready": 0, "recording": 0, "processing": 1, "quarantined": 1, "drained": 0}
     assert shown["arrays"]["array_1"]["obsid"] == run and shown["arrays"]["array_1"]["target"] == "J0437-4715"
     assert shown["arrays"]["array_1"]["processing"] == ["blpn64/1"] and "blpn64/0" in shown["quarantined"]

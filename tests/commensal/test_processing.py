@@ -113,7 +113,7 @@ def test_processing_deadline() -> None:
     bench.fire(f"process/{run}")
     assert bench.states() == ("SUBSCRIBED", "READY") and bench.quarantined() == ["blpn64/1"]
     assert run in bench.machine.instance("blpn64/1").reason
-    bench.result("blpn64/1", run=run)
+    bench.result("blpn64/1", run=run, code=2)
     assert bench.quarantined() == ["blpn64/1"]
 
 
@@ -123,7 +123,7 @@ def test_deadline_without_any_result() -> None:
     bench.subscribe()
     bench.fire(f"process/{bench.process()}")
     assert bench.states() == ("SUBSCRIBED", "ERROR") and bench.machine.ledger().completed == 0
-    assert not bench.timers and not bench.machine.outstanding
+    assert bench.timers.keys() == {"watch/pool"} and not bench.machine.outstanding
 
 
 @pytest.mark.parametrize("code", [2, 139, -11])

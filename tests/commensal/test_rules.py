@@ -8,6 +8,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from socs_bl.commensal.calibration_model import CalibrationFetched, FetchCalibration, PhaseupRead, ReadPhaseup
 from socs_bl.commensal.model import (
     BadMessage,
     Duty,
@@ -23,7 +24,8 @@ from socs_bl.commensal.model import (
     StatusRead,
     TelescopeEvent,
 )
-from socs_bl.core.effect import Effect
+from socs_bl.commensal.requests import WISHES
+from socs_bl.core.effect import Answer, Effect
 from socs_bl.core.event import EffectFailed, Event
 from tests.commensal.bench import HEAP, INSTANCES, SYNC, Bench, sensors
 from tests.commensal.saved import keys_written, saved_keys
@@ -31,6 +33,19 @@ from tests.commensal.saved import keys_written, saved_keys
 ARRAYS = ("array_1", "array_2", "array_3")
 WORDS = ("configure", "conf_complete", "tracking", "not-tracking", "rec-timeout", "deconfigure", "capture-init")
 PICK = st.integers(0, 50)
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"force": True, "restart_recorders": True},
+    {"part": "recorder", "max_instances": 1},
+    {"release": True, "keep_raw": False},
+    {"to_state": "WAITING", "dwell": 7.0, "target": "x, radec, 1:00, 2:00"},
+    {"instances": ["blpn65/0"], "min_quorum": 0.5, "target": "moon", "skip_ids": ["SCI-PRIMARY"]},
+]
+
+
+def answer_to(bench: Bench) -> str:
+    """What the machine has refused the last wish with."""
+    return next(effect.refusal for effect in bench.effects_of(Requested) if isinstance(effect, Answer))
 
 
 class Commensal(RuleBasedStateMachine):
@@ -38,7 +53,7 @@ class Commensal(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bench = Bench(processing_deadline=60)
+        self.bench = Bench(processing_deadline=60, calibration={"enabled": True}, reminder=900, record_again=True)
         self.asked: list[StartProcessing] = []
         self.answers: list[Event] = []
         self.keys: dict[str, Any] = {}
@@ -103,7 +118,7 @@ class Commensal(RuleBasedStateMachine):
                 return [MetadataRead(array=array, purpose=purpose, prefix="wide", values=values)]
             case ReadStatus(array=array, purpose=purpose, run=run, instances=instances):
                 index = int((self.bench.now - SYNC) / HEAP)
-                good = {"PKTIDX": str(index), "NETSTAT": "receiving", "DAQSTATE": "RECORD"}
+                good = {"PKTIDX": str(index), "NETSTAT": "receiving", "DAQSTATE": "RECORD", "DESTIP": "239.192.1.0+3"}
                 odds = (None, {**good, "DAQSTATE": "LISTEN"}, {**good, "PKTIDX": "x"}, {**good, "PKTIDX": "9" * 12})
                 statuses: dict[str, Any] = dict.fromkeys(instances, good)
                 if odd and instances:
@@ -111,6 +126,10 @@ class Commensal(RuleBasedStateMachine):
                 return [StatusRead(array=array, purpose=purpose, run=run, statuses=statuses)]
             case StartProcessing():
                 self.asked.append(effect)
+            case ReadPhaseup(array=array):
+                return [PhaseupRead(array=array, phaseup=500.0 * (which % 3), last_config=100.0, last_stored=0.0)]
+            case FetchCalibration(array=array, phaseup=phaseup):
+                return [CalibrationFetched(array=array, phaseup=phaseup, key="k", antennas=4)]
         return []
 
     @precondition(lambda self: self.answers)
@@ -155,12 +174,53 @@ class Commensal(RuleBasedStateMachine):
     # -- people and crashes ---------------------------------------------------------------------------------------
 
     @rule(
-        what=st.sampled_from(["reset_array", "release_instance", "quarantine_instance"]),
-        name=st.sampled_from((*ARRAYS, *INSTANCES)),
+        what=st.sampled_from(sorted(WISHES.keys() - {"reconcile", "load_state", "report_completion"})),
+        name=st.sampled_from((*ARRAYS, *INSTANCES, "blpn64")),
+        options=st.sampled_from(OPTIONS),
     )
-    def operator(self, what: str, name: str) -> None:
-        """An operator's wish, sensible or not."""
-        self.bench.say(Requested(what=what, name=name))
+    def operator(self, what: str, name: str, options: dict[str, Any]) -> None:
+        """An operator's wish, sensible or not; refused, it changes nothing."""
+        machine = self.bench.machine
+        before = (dict(machine.cells), dict(machine.timers), set(machine.outstanding))
+        self.bench.say(Requested(what=what, name=name, options=options))
+        if answer_to(self.bench):
+            machine = self.bench.machine
+            assert (machine.cells, machine.timers, set(machine.outstanding)) == before
+
+    @rule(which=PICK)
+    def drain(self, which: int) -> None:
+        """A node is taken out of service, or put back."""
+        name = INSTANCES[which % len(INSTANCES)]
+        self.bench.say(Requested(what="undrain" if self.bench.machine.draining(name) else "drain", name=name))
+
+    @precondition(lambda self: "watch/pool" in self.bench.timers)
+    @rule(beats=st.integers(1, 4), odd=st.booleans(), which=PICK)
+    def heartbeat(self, beats: int, odd: bool, which: int) -> None:
+        """Silent instances are looked at some times in a row."""
+        for _ in range(beats):
+            if "watch/pool" in self.bench.timers:
+                self.bench.fire("watch/pool")
+                for effect in [effect for effect in self.bench.wanted(ReadStatus) if effect.purpose == "watch"]:
+                    self.bench.answer(effect, *self.answer_of(effect, odd, which))
+
+    @rule(
+        configured=st.sampled_from(["", "1", "1800000500.0"]),
+        track_end=st.sampled_from(["", "1800000400.0"]),
+        odd=st.booleans(),
+        which=PICK,
+        again=st.booleans(),
+    )
+    def reconcile(self, configured: str, track_end: str, odd: bool, which: int, again: bool) -> None:
+        """The world is held against the state, after a crash or because somebody asks."""
+        question = ReadStatus(array="", purpose="", run="", instances=INSTANCES)
+        (read,) = self.answer_of(question, odd, which)
+        assert isinstance(read, StatusRead)
+        keys = {"last_config": configured, "last_track_end": track_end, "last_target": "1800000000.0"}
+        world = {"statuses": read.statuses, "cam": dict.fromkeys(ARRAYS, keys)}
+        if again:
+            self.bench.say(Requested(what="reconcile", name="", options=world))
+        else:
+            self.bench.restart(world=world)
 
     @rule(instances=st.sampled_from([INSTANCES, INSTANCES[:2], (*INSTANCES, "blpn66/0")]))
     def restart(self, instances: tuple[str, ...]) -> None:
@@ -195,8 +255,14 @@ class Commensal(RuleBasedStateMachine):
                 assert f"process/{cell.run}" in machine.timers, f"{cell.name} is searched for ever"
         for run in machine.cells.values():
             assert not isinstance(run, Run) or machine.pending(run), f"nobody works for {run.id}"
+        for name in machine.config.arrays:
+            array = machine.array(name)
+            assert array is not None
+            waits = array.recproc is RecProc.WAITING
+            assert waits == (f"remind/{name}" in machine.timers), f"{name} is {array.recproc}: a reminder?"
+            assert waits or f"kept/{name}" not in machine.cells, f"{name} keeps what it does not wait for"
         kinds = {name.partition("/")[0] for name in machine.timers}
-        assert len(machine.timers) <= 3 * len(ARRAYS) + 12, kinds
+        assert len(machine.timers) <= 5 * len(ARRAYS) + 13, kinds
 
     @invariant()
     def keys_follow_the_state(self) -> None:
@@ -213,14 +279,15 @@ class Commensal(RuleBasedStateMachine):
         for name in ARRAYS:
             bench.cam("deconfigure", name)
         for _ in range(200):
+            timers = [name for name in bench.timers if not name.startswith(("remind/", "watch/"))]
             if bench.to_do:
                 bench.fail(next(iter(bench.to_do.values())))
-            elif bench.timers:
-                bench.fire(min(bench.timers))
+            elif timers:
+                bench.fire(min(timers))
             else:
                 break
-        assert not bench.timers and not bench.machine.outstanding
-        assert {cell.duty for cell in bench.machine.instances()} <= {Duty.FREE, Duty.QUARANTINED}
+        assert not timers and not bench.machine.outstanding
+        assert {cell.duty for cell in bench.machine.instances()} <= {Duty.FREE, Duty.QUARANTINED, Duty.DRAINED}
 
 
 # Without shrinking, which takes longer here than the time a test has; the steps that failed are printed as they were.
