@@ -261,7 +261,7 @@ class Telescope(Agent):
     async def _play(self, session: Session, schedule: Schedule) -> None:
         """Start the F-engines and take every step of a schedule at its time."""
         start = self.clock.now().later(START_LEAD)
-        truth, steps = inject(schedule, start.wall), plan(schedule)
+        truth, steps = await self.in_thread(inject, schedule, start.wall), plan(schedule)
         path = self.run_dir / f"truth-{compact_utc(start.wall)}.json"
         await self.in_thread(write_truth, path, truth)
         self._start_engines(schedule.seed, truth.tones)

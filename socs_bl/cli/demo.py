@@ -20,7 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from socs_bl.cli.demo_report import Outcome, collect, picture, show
+from socs_bl.cli.demo_timeline import read_timeline, show_timeline
 from socs_bl.cli.up import StartProgress, interruptible
+from socs_bl.commensal.timeline import Row
 from socs_bl.core.clock import compact_utc, iso_utc
 from socs_bl.core.errors import Faulty, Retry, SocsError
 from socs_bl.services.observatory import Observatory
@@ -47,19 +49,20 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demonstration; 0 only when every injected signal was found."""
+    """Run the demonstration; 0 only when every injected signal was found, in its beam, and nothing else."""
     # A log is no terminal, and must not wrap the table.
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     run_dir = (args.run_dir or Path("run") / f"demo-{compact_utc(time.time())}").resolve()
     try:
-        truths, completed = _observe(console, run_dir, args)
-        outcome = collect(truths, run_dir / "products", completed)
+        truths, completed, timeline = _observe(console, run_dir, args)
+        outcome = collect(truths, run_dir / "products", completed, timeline)
     except KeyboardInterrupt:
         console.print("stopped")
         return 130
     except SocsError as error:
         _write(args.summary, {"ok": False, "error": str(error), "run_dir": str(run_dir)})
         raise
+    show_timeline(console, outcome.timeline)
     show(console, outcome)
     image = picture(run_dir / "products")
     console.print(f"recordings (GUPPI RAW)  {run_dir / 'hosts'}")
@@ -72,8 +75,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if outcome.ok else 1
 
 
-def _observe(console: Console, run_dir: Path, args: argparse.Namespace) -> tuple[list[Path], int]:
-    """Start everything, observe, stop everything; returns the lists of injected signals and the runs completed."""
+def _observe(console: Console, run_dir: Path, args: argparse.Namespace) -> tuple[list[Path], int, list[Row]]:
+    """Start everything, observe, stop everything.
+
+    Returns the lists of injected signals, the runs completed, and what happened.
+    """
     start = StartProgress(console)
     observatory = Observatory(run_dir, args.site_config or default_site(), start)
     with interruptible():
@@ -82,10 +88,11 @@ def _observe(console: Console, run_dir: Path, args: argparse.Namespace) -> tuple
                 observatory.start()
             watch = Watch(console, observatory)
             truths = [watch.observe(cycle, args.cycles, args.seed + cycle - 1) for cycle in range(1, args.cycles + 1)]
+            timeline = read_timeline(observatory.redis_url)
         finally:
             console.print("stopping the agents")
             observatory.stop()
-    return truths, watch.completed
+    return truths, watch.completed, timeline
 
 
 def _write(path: Path | None, summary: dict[str, Any]) -> None:
@@ -97,8 +104,15 @@ def _verdict(outcome: Outcome) -> Text:
     found = sum(row.verdict == "found" for row in outcome.rows)
     wanted = sum(row.tone is not None for row in outcome.rows)
     if outcome.ok:
-        return Text(f"all {wanted} injected signals were found in {outcome.recordings} recordings", "bold green")
-    return Text(f"{found} of {wanted} injected signals were found in {outcome.recordings} recordings", "bold red")
+        return Text(
+            f"all {wanted} injected signals were found in {outcome.recordings} recordings, and nothing else",
+            "bold green",
+        )
+    return Text(
+        f"{found} of {wanted} injected signals were found in {outcome.recordings} recordings,"
+        f" {outcome.false_hits} hits are none of them",
+        "bold red",
+    )
 
 
 class Watch:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from socs_bl.cli.demo_timeline import timeline_json
+from socs_bl.commensal.timeline import Row as Happened
 from socs_bl.core.errors import Refused
 from socs_bl.simulators.comparison import Row, compare, read_search
 from socs_bl.simulators.truth import Truth, read_truth
@@ -34,6 +37,10 @@ class Outcome:
         Runs the coordinator counts as completed.
     missing : float
         Largest fraction of a recording that was lost.
+    beamformed : bool
+        Whether every recording was searched in beams.
+    timeline : tuple
+        What happened, from the coordinator's journal.
     """
 
     truths: list[Truth]
@@ -41,12 +48,23 @@ class Outcome:
     recordings: int
     completed: int
     missing: float
+    beamformed: bool
+    timeline: tuple[Happened, ...]
 
     @property
     def ok(self) -> bool:
-        """Every injected signal was found, and there were some."""
-        wanted = [row for row in self.rows if row.tone is not None]
-        return bool(wanted) and all(row.verdict == "found" for row in wanted)
+        """There were injected signals, all were found, each in the beam on it, and nothing else was."""
+        return bool(self.rows) and all(row.verdict == "found" for row in self.rows)
+
+    @property
+    def false_hits(self) -> int:
+        """Hits that no injected signal explains."""
+        return sum(row.verdict == "unexpected" for row in self.rows)
+
+    @property
+    def snr_ratios(self) -> list[float]:
+        """Signal-to-noise ratio measured over expected, of every signal found."""
+        return [row.snr_ratio for row in self.rows if row.snr_ratio is not None]
 
     def as_json(self, run_dir: Path, image: Path | None) -> dict[str, Any]:
         """For other programs: what went in, what came out, where it is."""
@@ -55,6 +73,10 @@ class Outcome:
             "scale_factor": self.truths[0].scale_factor,
             "injected": [msgspec.to_builtins(tone) for truth in self.truths for tone in truth.tones],
             "rows": [_row_json(row) for row in self.rows],
+            "false_hits": self.false_hits,
+            "beamformed": self.beamformed,
+            "snr_ratio": _span(self.snr_ratios),
+            "timeline": timeline_json(self.timeline),
             "recordings": self.recordings,
             "completed_runs": self.completed,
             "largest_missing_fraction": self.missing,
@@ -64,7 +86,12 @@ class Outcome:
         }
 
 
-def collect(truths: Sequence[Path], products: Path, completed: int) -> Outcome:
+def _span(values: Sequence[float]) -> dict[str, float] | None:
+    """Smallest, mean and largest; None of nothing."""
+    return {"min": min(values), "mean": fmean(values), "max": max(values)} if values else None
+
+
+def collect(truths: Sequence[Path], products: Path, completed: int, timeline: Sequence[Happened]) -> Outcome:
     """Read hit lists and the list of injected signals, and compare.
 
     Raises
@@ -78,7 +105,9 @@ def collect(truths: Sequence[Path], products: Path, completed: int) -> Outcome:
     read = [read_truth(path) for path in truths]
     tones = [structs.replace(tone, cycle=cycle) for cycle, truth in enumerate(read, 1) for tone in truth.tones]
     missing = max(recording.missing for recording in recordings)
-    return Outcome(read, compare(tones, recordings), len(recordings), completed, missing)
+    beamformed = all(recording.beams for recording in recordings)
+    rows = compare(tones, recordings)
+    return Outcome(read, rows, len(recordings), completed, missing, beamformed, tuple(timeline))
 
 
 def picture(products: Path) -> Path | None:
@@ -97,15 +126,23 @@ def show(console: Console, outcome: Outcome) -> None:
     table = Table(title="injected against found (at the first sample of each recording)")
     for name in ("cycle", "subarray", "instance"):
         table.add_column(name, no_wrap=True)
-    for name in ("injected MHz", "Hz/s", "found MHz", "Hz/s", "S/N", "off, channels", "off, steps"):
+    for name in ("injected MHz", "Hz/s", "off, channels", "off, steps", "S/N", "theory", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    for name in ("signal at", "found in beam", ""):
+        table.add_column(name, no_wrap=True)
     for row in outcome.rows:
         table.add_row(*_cells(row), Text(row.verdict, "green" if row.verdict == "found" else "bold red"))
     console.print(table)
     factors = ", ".join(f"{name} 1/{factor:.2f}" for name, factor in outcome.truths[0].scale_factor.items())
     console.print(f"sample rate scaled for this machine: {factors} of L band in 1k mode; packet index in real time")
     console.print(f"largest fraction of a recording that was not received: {outcome.missing:.3%}")
+    if ratios := _span(outcome.snr_ratios):
+        console.print(
+            "signal-to-noise ratio over theory (radiometer formula, scalloping, drift smearing):"
+            f" {ratios['min']:.2f} to {ratios['max']:.2f}, mean {ratios['mean']:.2f}"
+        )
+    if not outcome.beamformed:
+        console.print("searched without a recipe: in the incoherent sum only, so no beam was looked for")
 
 
 def _cells(row: Row) -> list[str]:
@@ -114,13 +151,15 @@ def _cells(row: Row) -> list[str]:
         str(tone.cycle) if tone else "",
         row.subarray,
         row.instance,
-        f"{row.injected_hz / 1e6:.7f}" if row.injected_hz is not None else "",
-        f"{tone.drift_hz_s:+.3f}" if tone else "",
-        f"{hit.frequency_hz / 1e6:.7f}" if hit else "",
-        f"{hit.drift_hz_s:+.3f}" if hit else "",
-        f"{hit.snr:.0f}" if hit else "",
+        f"{(row.injected_hz or (hit.frequency_hz if hit else 0.0)) / 1e6:.7f}",
+        f"{tone.drift_hz_s:+.3f}" if tone else f"{hit.drift_hz_s:+.3f}" if hit else "",
         f"{row.frequency_channels:+.2f}" if row.frequency_channels is not None else "",
         f"{row.drift_steps:+.2f}" if row.drift_steps is not None else "",
+        f"{hit.snr:.0f}" if hit else "",
+        f"{row.expected_snr:.0f}" if row.expected_snr is not None else "",
+        f"{row.snr_ratio:.2f}" if row.snr_ratio is not None else "",
+        tone.source if tone else "",
+        (hit.beam_name or "sum") if hit else "",
     ]
 
 
@@ -135,6 +174,10 @@ def _row_json(row: Row) -> dict[str, Any]:
         "found_hz": row.hit.frequency_hz if row.hit else None,
         "found_drift_hz_s": row.hit.drift_hz_s if row.hit else None,
         "snr": row.hit.snr if row.hit else None,
+        "expected_snr": row.expected_snr,
+        "snr_ratio": row.snr_ratio,
+        "beam": row.hit.beam_name if row.hit else None,
+        "true_beam": row.tone.source if row.tone else None,
         "off_by_channels": row.frequency_channels,
         "off_by_steps": row.drift_steps,
     }
