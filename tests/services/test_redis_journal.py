@@ -18,8 +18,9 @@ import redis
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.core.journal import Commit, CommitUnknown, Fenced, OutOfSequence
 from socs_bl.services.process import free_port
-from socs_bl.services.redis_journal import RedisJournal, check_command
+from socs_bl.services.redis_journal import RedisJournal
 from socs_bl.services.redis_server import RedisServer
+from socs_bl.services.riding import check_command
 from tests.core.journal_suite import RidingSuite, SurvivorSuite
 from tests.harness.live import wait_until
 
