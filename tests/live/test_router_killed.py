@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -51,22 +48,25 @@ def test_a_killed_router_stops_nobody(observatory: Observatory) -> None:
     assert sessions(observatory) == running
 
 
-def test_ocs_finds_the_agents(observatory: Observatory) -> None:
-    """OCS's own client, unmodified, lists every agent of ours."""
-    environment = {**os.environ, "OCS_CONFIG_DIR": str(observatory.run_dir)}
-    program = Path(sys.executable).with_name("ocs-client-cli")
-    wanted = {entry.instance_id for entry in observatory.site_file.started()}
-
-    def listed() -> bool:
-        """One scan listens for two seconds, in which a busy machine may not get all heartbeats out."""
-        scan = subprocess.run(
-            [program, "--site-host", "localhost", "scan"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
+@pytest.mark.may_leave("descriptors")
+@pytest.mark.timeout(400)
+def test_a_router_that_hangs_is_noticed(observatory: Observatory) -> None:
+    """A router that takes everything and answers nothing is given up, and joined again when it answers; nobody ends."""
+    assert observatory.router is not None and observatory.router.child is not None
+    names = [entry.instance_id for entry in observatory.site_file.started()]
+    before, running = agents(observatory), sessions(observatory)
+    log = observatory.run_dir / "logs" / "observatory.coordinator.log"
+    said = log.stat().st_size
+    group = observatory.router.child.pid
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        wait_until(
+            lambda: "transport disconnected" in log.read_text(errors="replace")[said:],
+            90,
+            what="the coordinator giving the router up",
         )
-        return wanted <= set(scan.stdout.split())
-
-    wait_until(listed, 90, what=f"a scan that lists {', '.join(sorted(wanted))}")
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    wait_until(lambda: all(observatory.operator.answers(name) for name in names), 120, what="every agent's answer")
+    assert agents(observatory) == before
+    assert sessions(observatory) == running
