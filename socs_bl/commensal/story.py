@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from socs_bl.commensal.calibration_model import CalibrationFetched, FetchCalibration, PhaseupRead, ReadPhaseup
 from socs_bl.commensal.machine import CommensalMachine
 from socs_bl.commensal.model import (
     BadMessage,
@@ -21,6 +22,7 @@ from socs_bl.commensal.model import (
     ReadStatus,
     RecProc,
     Requested,
+    RestartPart,
     ResultRead,
     StartProcessing,
     StatusRead,
@@ -53,7 +55,7 @@ class CommensalTeller(Teller[CommensalMachine]):
             cell = machine.instance(subject)
             if cell is None:
                 raise Refused(f"{subject} is not in the pool; there are {_names(machine)}")
-            keys.add(f"instance/{subject}")
+            keys |= {f"{table}/{subject}" for table in ("instance", "drain", "silence")}
             arrays |= {cell.owner} - {""}
         elif kind == "array":
             if machine.array(subject) is None:
@@ -61,10 +63,10 @@ class CommensalTeller(Teller[CommensalMachine]):
             arrays.add(subject)
         elif kind == "":
             raise Refused(f"{subject!r} is no instance, subarray, run or effect; write blpn64/1, array_1 or 118.2")
-        preparations = {f"preparation/{name}" for name in arrays}
+        keys |= {f"{table}/{name}" for name in arrays for table in ("preparation", "subscribing", "kept")}
 
         def wanted(change: Change) -> bool:
-            if change.key in keys or change.key in preparations:
+            if change.key in keys:
                 return True
             return change.key.removeprefix("array/") in arrays and bool(_changed(change))
 
@@ -93,6 +95,8 @@ class CommensalTeller(Teller[CommensalMachine]):
                 return ["is free: no subarray holds it"]
             case Duty.QUARANTINED:
                 return [f"is quarantined: {cell.reason}; release_instance puts it back"]
+            case Duty.DRAINED:
+                return [f"is drained: {cell.reason}; undrain puts it back"]
             case Duty.READY:
                 return [f"is ready and belongs to {cell.owner}", *self._of(machine, cell.owner)]
         return [f"is {cell.duty.value} {cell.run} for {cell.owner}", *self._of(machine, cell.owner)]
@@ -135,7 +139,14 @@ class CommensalTeller(Teller[CommensalMachine]):
             case LegacyReturn():
                 return f"{event.instance} returned code {event.code} on proc_result, without a run"
             case Requested():
-                return f"an operator asked for {event.what} {event.name}{': ' if event.reason else ''}{event.reason}"
+                options = ", ".join(f"{name}={value}" for name, value in event.options.items() if value)
+                words = f"an operator asked for {event.what} {event.name}{f' ({options})' if options else ''}"
+                return words + (f": {event.reason}" if event.reason else "")
+            case PhaseupRead():
+                done = iso_utc(event.phaseup) if event.phaseup else "never"
+                return f"the telescope state was read: {event.array} was last phased up {done}"
+            case CalibrationFetched():
+                return f"calibration of {event.array} from {iso_utc(event.phaseup)} was stored in {event.key}"
             case BadMessage():
                 return f"a message on {event.channel} could not be read: {event.reason}"
         return super().event(event)
@@ -149,6 +160,12 @@ class CommensalTeller(Teller[CommensalMachine]):
                 return f"read status hashes of {effect.array} ({effect.purpose})"
             case StartProcessing():
                 return f"have {effect.instance} search {effect.run}"
+            case RestartPart():
+                return f"restart the {effect.part} of {effect.instance}"
+            case ReadPhaseup():
+                return f"read when {effect.array} was phased up"
+            case FetchCalibration():
+                return f"fetch the calibration of {effect.array} from {iso_utc(effect.phaseup)}"
             case Notify():
                 return f"tell people: {plain(effect.text)}"
         return super().effect(effect)

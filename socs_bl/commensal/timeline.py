@@ -26,10 +26,27 @@ WORDS = {
     "failed": "error",
     "nobody-records": "error",
     "primary": "waiting",
+    "waiting": "waiting",
+    "parked": "waiting",
     "unsubscribed": "unsubscribed",
 }
 OTHERS = frozenset(
-    {"not-recorded", "skipped", "too-short", "nothing-free", "short", "metadata", "reset", "quarantined", "released"}
+    {
+        "not-recorded",
+        "skipped",
+        "too-short",
+        "nothing-free",
+        "short",
+        "metadata",
+        "missed",
+        "reset",
+        "quarantined",
+        "released",
+        "returned",
+        "drained",
+        "undrained",
+        "imported",
+    }
 )
 PKTSTART = "PKTSTART"
 _EMOJI = re.compile(r"^:[a-z_]+: ")

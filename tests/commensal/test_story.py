@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from socs_bl.commensal import CommensalMachine
+from socs_bl.commensal.model import Duty, Notify, Severity
 from socs_bl.commensal.story import CommensalTeller
 from socs_bl.commensal.timeline import Row, timeline
 from socs_bl.core.errors import Refused
+from socs_bl.core.event import Event
 from socs_bl.core.explain import Story, explain
 from socs_bl.core.memory_journal import MemoryJournal
 from tests.commensal.bench import CODEC, START, Bench, sensors
@@ -113,3 +116,32 @@ def test_two_subarrays_keep_apart() -> None:
     told = rows(bench)
     assert [row.array for row in told if row.what == "subscribed"] == ["array_1", "array_2"]
     assert "reset_array" not in [row.what for row in told]
+
+
+def test_every_event_and_effect_has_words() -> None:
+    """Nothing of the commensal room is shown as a bare record, so that a new event is not forgotten here."""
+    words = CommensalTeller()
+    defaults = {str: "x", float: START, int: 1}
+    for kind in (*CommensalMachine.event_types, *CommensalMachine.effect_types):
+        given = {}
+        for field in msgspec.structs.fields(kind):
+            if field.required:
+                given[field.name] = defaults.get(field.type, {} if "Mapping" in str(field.type) else ())
+        if kind is Notify:
+            given["severity"] = Severity.INFO
+        record = kind(**given)
+        told = words.event(record) if isinstance(record, Event) else words.effect(record)
+        assert told and kind.__name__ not in told, told
+    assert set(Duty) == {
+        Duty.FREE, Duty.READY, Duty.RECORDING, Duty.PROCESSING, Duty.QUARANTINED, Duty.DRAINED
+    }, "a new duty wants words in `CommensalTeller`"  # fmt: skip
+
+
+def test_a_drained_instance_says_so() -> None:
+    """Why people took it out of service, and how it comes back."""
+    bench = Bench()
+    bench.ask("drain", "blpn65/1")
+    story = why(bench, "blpn65/1")
+    assert story.standing[0].startswith("is drained") and "undrain" in story.standing[0]
+    assert story.chapters[0].chain[-1].text.startswith("an operator asked for drain blpn65/1")
+    assert "drained" in [row.what for row in rows(bench)]
