@@ -97,8 +97,16 @@ def test_a_coordinator_needs_no_more_than_its_line(server: TlsRedis, root: redis
             (found,) = Reader(client, "bluse").metadata(ReadMetadata(array="array_1", purpose="record"))
             assert getattr(found, "prefix") == "wide"  # noqa: B009
             assert Reader(client, "bluse").statuses(INSTANCES)["blpn64/0"] == {"PKTIDX": "1"}
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                client.flushall()
+            index = "array_1:cal_solutions:index"
+            client.hset("array_1:cal_solutions:x", mapping={"nants": 4})
+            client.expire("array_1:cal_solutions:x", 60)
+            client.zadd(index, {"array_1:cal_solutions:x": 1})
+            assert client.zrange(index, 0, -1) and client.zrem(index, "array_1:cal_solutions:x") == 1
+            client.mset({"free_instances": "[]", "array_1:freesub_state": "FREE"})
+            assert client.get("cam_says") is None
+            for forbidden in (lambda: client.set("cam_says", "1"), client.flushall):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    forbidden()
     finally:
         subscriber.stop()
         reader.stop()
