@@ -153,7 +153,8 @@ def environment() -> str:
         [uv, "venv", "--clear", "--python", sys.executable] if uv else [sys.executable, "-m", "venv", "--clear"]
     )
     install: list[Any] = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
-    for command in ([*make, ENVIRONMENT], [*install, *PACKAGES]):
+    commands: list[list[Any]] = [[*make, ENVIRONMENT], [*install, *PACKAGES]]
+    for command in commands:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             return (done.stderr.strip() or "no reason given").splitlines()[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +16,32 @@ from socs_bl.search.hits import Cutout
 
 
 def write_waterfall(path: Path, result: SearchResult, cutout: Cutout, hit: Hit) -> None:
-    """Draw the power around a found line, with the line beside it, as PNG.
+    """Draw a `waterfall` as PNG.
 
     Parameters
     ----------
     path : Path
         Picture to write, whole or not at all.
+    result, cutout, hit
+        As for `waterfall`.
+
+    Raises
+    ------
+    Refused
+        When matplotlib is not installed.
+    OSError
+        When the picture cannot be written.
+    """
+    picture = io.BytesIO()
+    waterfall(result, cutout, hit).savefig(picture, format="png", dpi=100)
+    write_whole(path, picture.getvalue())
+
+
+def waterfall(result: SearchResult, cutout: Cutout, hit: Hit) -> Any:
+    """The power around a found line, with the line beside it, as a matplotlib figure.
+
+    Parameters
+    ----------
     result : SearchResult
         The search.
     cutout : Cutout
@@ -32,8 +53,6 @@ def write_waterfall(path: Path, result: SearchResult, cutout: Cutout, hit: Hit) 
     ------
     Refused
         When matplotlib is not installed.
-    OSError
-        When the picture cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -68,7 +87,5 @@ def write_waterfall(path: Path, result: SearchResult, cutout: Cutout, hit: Hit) 
         f"drift {hit.drift_hz_s:+.3f} Hz/s, S/N {hit.snr:.0f}"
     )
     figure.colorbar(image, ax=axes, label="power above the noise level")
-    picture = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(picture, format="png", dpi=100)
-    write_whole(path, picture.getvalue())
+    return figure

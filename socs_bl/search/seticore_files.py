@@ -36,7 +36,8 @@ _LARGEST_MESSAGE = 1 << 30
 
 
 @cache
-def _schema(name: str) -> Any:
+def schema(name: str) -> Any:
+    """The types of ``schema/<name>.capnp``; the file stays open."""
     capnp.remove_import_hook()
     return capnp.load(str(SCHEMA / f"{name}.capnp"))
 
@@ -71,12 +72,12 @@ def read_hits(path: Path) -> list[Any]:
     Refused
         When the file holds something else, or ends in the middle of a hit.
     """
-    return _read(path, _schema("hit").Hit)
+    return _read(path, schema("hit").Hit)
 
 
 def read_stamps_file(path: Path) -> list[Any]:
     """The stamps in a file; as `read_hits`."""
-    return _read(path, _schema("stamp").Stamp)
+    return _read(path, schema("stamp").Stamp)
 
 
 def _read(path: Path, kind: Any) -> list[Any]:
@@ -106,7 +107,7 @@ def _fill_signal(signal: Any, detection: Detection, coarse: int, result: SearchR
 
 def _hit(detection: Detection, with_data: bool, result: SearchResult, telescope_id: int) -> bytes:
     """One hit as a message."""
-    message = _schema("hit").Hit.new_message()
+    message = schema("hit").Hit.new_message()
     coarse, low, high = inside(detection.cutout, result)
     _fill_signal(message.signal, detection, coarse, result)
     if with_data:
@@ -132,7 +133,7 @@ def _hit(detection: Detection, with_data: bool, result: SearchResult, telescope_
 
 def _stamp(stamp: Stamp, result: SearchResult, telescope_id: int) -> bytes:
     """One stamp as a message."""
-    message = _schema("stamp").Stamp.new_message()
+    message = schema("stamp").Stamp.new_message()
     band, header = result.band, result.header
     message.seticoreVersion = f"socs_bl {socs_bl.__version__}"
     message.sourceName = header.text("SRC_NAME", "")

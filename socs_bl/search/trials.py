@@ -8,8 +8,8 @@ exceeds a threshold ``t`` with probability ``Q(k, m + t s)``, ``Q`` the regulari
 threshold is the one at which ``N`` times that is the number of false hits allowed. Since lines overlap, trials are not
 independent, and the true number of false hits is smaller.
 
-``s`` is not known but measured over ``F`` fine channels of a coarse channel (`NOISE_SAMPLES` at most), with a relative standard error of
-``1.166 / sqrt(F)`` (that of a median absolute deviation of Gaussian noise). The probability is averaged over that error;
+``s`` is not known but measured over ``F`` fine channels of a coarse channel, `NOISE_SAMPLES` at most, with a relative
+standard error of ``1.166 / sqrt(F)`` (that of a median absolute deviation of Gaussian noise). The probability is averaged over that error;
 with few fine channels this raises the threshold considerably.
 
 Source: the sum of exponential variables is textbook; the error of the median absolute deviation is
