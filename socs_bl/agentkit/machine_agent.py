@@ -17,6 +17,7 @@ from socs_bl.core.driver import Driver
 from socs_bl.core.effect import Answer
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
+from socs_bl.core.explain import Story, Teller, explain
 from socs_bl.core.journal import Journal
 from socs_bl.core.machine import Machine
 from socs_bl.core.retention import Retention
@@ -166,6 +167,19 @@ class MachineAgent(Agent, Generic[MachineT]):
             if isinstance(effect, Answer) and effect.refusal:
                 raise Refused(effect.refusal)
         return entry
+
+    async def story_of(self, subject: str, teller: Teller[Any] | None = None) -> Story:
+        """Why something is as it is, from this agent's journal; see `socs_bl.core.explain.explain`.
+
+        Raises
+        ------
+        Refused
+            When there is no such subject, or nothing runs here.
+        Retry, Faulty
+            When the journal cannot be read.
+        """
+        driver = self.running().driver
+        return await self.in_thread(explain, driver.factory, driver.journal, subject, teller)
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Called after every commit; override to show what has changed."""

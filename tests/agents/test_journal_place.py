@@ -42,6 +42,8 @@ async def test_a_recorder_keeps_its_journal_in_a_file(fresh_redis: str, tmp_path
             await until(lambda journal=journal, epoch=epoch: journal.load().epoch == epoch, "claimed")  # type: ignore[misc]
             assert journal.load().sequence >= epoch
             journal.close()
+            story = await agent.story_of("no such cell")
+            assert story.sequence >= epoch and story.standing == ("is not in the present state",)
         finally:
             await site_agent.end()
             agent.close()
