@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import math
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from socs_bl.agentkit import Agent, FeedSchema, Session, SiteAgent, operation, run
@@ -17,6 +17,7 @@ from socs_bl.services.redis_server import connect
 from socs_bl.services.redis_url import add_redis_arguments
 from socs_bl.simulators import cam
 from socs_bl.simulators.config import Schedule
+from socs_bl.simulators.faults import Faults
 from socs_bl.simulators.field import Position, draw_field
 from socs_bl.simulators.geometry import separation
 from socs_bl.simulators.selector import Pointing, TargetSelector
@@ -27,6 +28,7 @@ from socs_bl.simulators.truth import InjectedTone, inject, write_truth
 REPORT_INTERVAL = 1.0  # seconds
 START_LEAD = 2.0  # seconds for the F-engines' processes to start
 REDIS_TRIES = 10
+MOST_TRACKS, MOST_PER_MINUTE = 10_000, 6_000.0
 SAME_PLACE = 1e-6  # radians by which a pointing may differ from the schedule's target
 
 
@@ -191,10 +193,43 @@ class Telescope(Agent):
         return f"{array} is off target."
 
     @operation("task", privs=2, hardware="subarrays")
+    async def storm(self, session: Session, *, array: str, tracks: int = 100, per_minute: float = 100.0) -> str | None:
+        """storm(array=None, tracks=100, per_minute=100.0)
+
+        **Task** (abortable) - Change the target of a configured subarray again and again, faster than anybody can
+        record: a test of those who observe commensally.
+
+        Parameters:
+            array (str): Name of a configured subarray.
+            tracks (int, optional): How many targets are tracked and left, at most 10,000.
+            per_minute (float, optional): How fast, at most 6,000.
+
+        Notes:
+            The session data are those of ``observe`` without 'progress' and 'truth'.
+        """
+        if not 1 <= tracks <= MOST_TRACKS or not 0 < per_minute <= MOST_PER_MINUTE:
+            raise Refused(
+                f"storm: tracks {tracks} and per_minute {per_minute:g}; give 1 to {MOST_TRACKS} and at most {MOST_PER_MINUTE:g}"
+            )
+        await self._follow(session, self.control.storm(array, tracks, per_minute))
+        return f"{array} has tracked {tracks} targets."
+
+    @operation("task", privs=2, hardware="subarrays")
     async def observe(
-        self, session: Session, *, cycles: int | None = None, seed: int | None = None, gap: float | None = None
+        self,
+        session: Session,
+        *,
+        cycles: int | None = None,
+        seed: int | None = None,
+        gap: float | None = None,
+        dropped: float | None = None,
+        duplicated: float | None = None,
+        reordered: float | None = None,
+        wrong_timestamps: float | None = None,
+        stalled: int | None = None,
     ) -> str | None:
-        """observe(cycles=None, seed=None, gap=None)
+        """observe(cycles=None, seed=None, gap=None, dropped=None, duplicated=None, reordered=None, wrong_timestamps=None, \
+                   stalled=None)
 
         **Task** (abortable) - Play the schedule with all its subarrays: F-engines with injected tones, then per
         subarray one target a cycle at the schedule's times, whatever others make of it. An abort, or a failure, takes
@@ -204,6 +239,9 @@ class Telescope(Agent):
             cycles (int, optional): Targets per subarray, instead of the schedule's.
             seed (int, optional): Seed of targets and tones, instead of the schedule's.
             gap (float, optional): Seconds between tracks, instead of the schedule's.
+            dropped, duplicated, reordered, wrong_timestamps (float, optional): Fractions of the heaps that suffer this,
+                instead of the schedule's.
+            stalled (int, optional): Number of an antenna in each subarray, from 0, that sends nothing.
 
         Examples:
             Observe two targets with every subarray::
@@ -230,7 +268,11 @@ class Telescope(Agent):
             there at the end: heaps sent, heaps left out on purpose, packet indices skipped because the machine was too
             slow.
         """
-        schedule = self._changed(cycles=cycles, seed=seed, gap=gap)
+        faults = {
+            "dropped": dropped, "duplicated": duplicated, "reordered": reordered, "wrong_timestamps": wrong_timestamps,
+            "stalls": None if stalled is None else [{"antenna": stalled}],
+        }  # fmt: skip
+        schedule = self._changed(cycles, seed, gap, faults)
         busy = [name for name, state in self.control.states.items() if state.phase != "idle"]
         if busy:
             raise Refused(f"observe: {', '.join(busy)} not idle; deconfigure first")
@@ -250,10 +292,13 @@ class Telescope(Agent):
         subarray = self.schedule.subarray(pointing.array)
         return draw_field(self.schedule.site, subarray, centre, pointing.start, str(self.schedule.seed))
 
-    def _changed(self, cycles: int | None, seed: int | None, gap: float | None) -> Schedule:
+    def _changed(
+        self, cycles: int | None, seed: int | None, gap: float | None, faults: Mapping[str, object]
+    ) -> Schedule:
         """The schedule with what a request wants otherwise."""
         raw = self.schedule.model_dump()
         raw.update({name: value for name, value in (("cycles", cycles), ("seed", seed)) if value is not None})
+        raw["faults"].update({name: value for name, value in faults.items() if value is not None})
         if gap is not None:
             raw["timing"]["gap_s"] = gap
         return check(raw, Schedule, "observe")
@@ -264,7 +309,7 @@ class Telescope(Agent):
         truth, steps = await self.in_thread(inject, schedule, start.wall), plan(schedule)
         path = self.run_dir / f"truth-{compact_utc(start.wall)}.json"
         await self.in_thread(write_truth, path, truth)
-        self._start_engines(schedule.seed, truth.tones)
+        self._start_engines(schedule.seed, truth.tones, schedule.faults)
         session.update(truth=path, started=start.wall, scale_factor=truth.scale_factor)
         cycle, total = 1, steps[-1].at
         for step in steps:
@@ -310,9 +355,9 @@ class Telescope(Agent):
                 break
         self._report(session)
 
-    def _start_engines(self, seed: int, tones: Sequence[InjectedTone] = ()) -> None:
+    def _start_engines(self, seed: int, tones: Sequence[InjectedTone] = (), faults: Faults | None = None) -> None:
         # The kernel ties children to the thread that starts them, so this one is not done in a worker thread.
-        self.engines.start(float(math.floor(self.clock.now().wall)), seed, tones)
+        self.engines.start(float(math.floor(self.clock.now().wall)), seed, tones, faults)
 
     async def _stop_engines(self, session: Session) -> None:
         sent = await self.in_thread(self.engines.stop)

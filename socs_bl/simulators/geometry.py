@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import erfa
 import numpy as np
@@ -128,6 +129,7 @@ def response(difference: Array, frequency_hz: float) -> float:
     return float(np.abs(np.exp(2j * np.pi * frequency_hz * difference).mean()) ** 2)
 
 
+@lru_cache(maxsize=64)
 def _celestial_to_terrestrial(unix: float) -> Array:
     """Rotation from ICRS to the Earth-fixed frame."""
     day, seconds = unix_to_mjd(unix)

@@ -218,6 +218,38 @@ class Control:
         Refused
             When it is not built.
         """
+        steps = tuple(Step(0.0, subarray, event) for event in self._to_capturing(subarray))
+        slew = self._schedule.timing.slew_s
+        return *steps, Step(0.0, subarray, "target", target), Step(slew, subarray, "tracking")
+
+    def storm(self, subarray: str, tracks: int, per_minute: float) -> tuple[Step, ...]:
+        """The steps of a storm of target changes, counted from now: half of the time on source.
+
+        Parameters
+        ----------
+        subarray : str
+        tracks : int
+            How many; the targets are those of the catalogue, in turn.
+        per_minute : float
+
+        Raises
+        ------
+        Refused
+            When it is not built.
+        """
+        steps = [Step(0.0, subarray, event) for event in self._to_capturing(subarray)]
+        interval, catalogue = 60.0 / per_minute, self._schedule.catalogue
+        for number in range(tracks):
+            at = number * interval
+            steps += [
+                Step(at, subarray, "target", catalogue[number % len(catalogue)]),
+                Step(at + interval / 4, subarray, "tracking"),
+                Step(at + 3 * interval / 4, subarray, "not_tracking"),
+            ]
+        return tuple(steps)
+
+    def _to_capturing(self, subarray: str) -> list[Event]:
+        """The events after which a built subarray may be given a target."""
         phase = self._phase(subarray)
         if phase in ("idle", "configuring"):
             raise Refused(f"{subarray} is {phase}; configure it first")
@@ -230,9 +262,7 @@ class Control:
             events += ["capture_init"]
         if phase in ("configured", "stopped", "initialised"):
             events += ["capture_start"]
-        slew = self._schedule.timing.slew_s
-        steps = tuple(Step(0.0, subarray, event) for event in events)
-        return *steps, Step(0.0, subarray, "target", target), Step(slew, subarray, "tracking")
+        return events
 
     def off_target(self, subarray: str) -> tuple[Step, ...]:
         """The step that takes a subarray off its target.

@@ -18,6 +18,7 @@ from socs_bl.core.errors import Faulty
 from socs_bl.services.process import Child
 from socs_bl.simulators import geometry
 from socs_bl.simulators.config import Schedule, SubarrayConfig
+from socs_bl.simulators.faults import Faults
 from socs_bl.simulators.field import boresight
 from socs_bl.simulators.truth import InjectedTone
 
@@ -42,6 +43,7 @@ class FEngines:
         self._directory = directory
         self._interface = interface
         self._children: dict[str, Child] = {}
+        self._faults = schedule.faults
         self.sync_time = 0.0
 
     @property
@@ -49,7 +51,9 @@ class FEngines:
         """True from `start` to `stop`, whatever became of the processes meanwhile."""
         return bool(self._children)
 
-    def start(self, sync_time: float, seed: int, tones: Sequence[InjectedTone] = ()) -> None:
+    def start(
+        self, sync_time: float, seed: int, tones: Sequence[InjectedTone] = (), faults: Faults | None = None
+    ) -> None:
         """Start all of them; only in the main thread, with which they die.
 
         Parameters
@@ -60,6 +64,8 @@ class FEngines:
             Of the noise.
         tones : sequence of InjectedTone
             Each subarray gets its own.
+        faults : Faults or None
+            What goes wrong; None: what the schedule says.
 
         Raises
         ------
@@ -70,6 +76,7 @@ class FEngines:
             raise Faulty("the F-engines run already; stop them first", "F-engines")
         self._directory.mkdir(parents=True, exist_ok=True)
         self.sync_time = sync_time
+        self._faults = faults or self._schedule.faults
         try:
             for subarray in self._schedule.subarrays:
                 self._children[subarray.name] = self._launch(subarray, seed, tones)
@@ -132,7 +139,7 @@ class FEngines:
             "adc_sample_rate_hz": subarray.adc_sample_rate_hz,
             "centre_frequency_hz": subarray.centre_frequency_hz,
             "ripple": subarray.ripple,
-            "faults": self._schedule.faults.model_dump(mode="json"),
+            "faults": self._faults.model_dump(mode="json"),
             "tones": [self._tone(tone, subarray) for tone in tones if tone.subarray == subarray.name],
         }
         path.write_text(json.dumps(config, indent=1), encoding="utf-8")

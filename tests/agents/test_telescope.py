@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +16,11 @@ import yaml
 
 from socs_bl.agentkit import SiteAgent
 from socs_bl.agents.telescope.agent import Telescope, add_agent_args
+from socs_bl.core.config import load
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.services.process import identify, wait_gone
 from socs_bl.simulators import cam, telescope_fengines
+from socs_bl.simulators.fengine import FEngineConfig
 from socs_bl.simulators.truth import read_truth
 from tests.harness.agent_case import AgentCase, arguments, begun, end, ended, make_site_agent, pause, run_operation
 from tests.harness.live import Agents, wait_until
@@ -60,6 +63,7 @@ class TestTelescope(AgentCase):
             "configure": array,
             "deconfigure": array,
             "stop_track": array,
+            "storm": array,
             "track": {**array, "target": "3C 286"},
         }.get(name, {})
 
@@ -185,6 +189,58 @@ async def test_manual_observation(agent: Telescope, alerts: redis.client.PubSub)
         "deconfigure",
     ]
     assert agent.redis.get("array_1:target").decode() == agent.schedule.target("Hyd A").description
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_a_storm_of_tracks(agent: Telescope, alerts: redis.client.PubSub) -> None:
+    """Promise: so many targets are tracked and left in so little time, each announced, and the subarray is usable after."""
+    await begun(agent, "fengines")
+    assert (await run_operation(agent, "configure", array="array_1"))["success"]
+    session = await run_operation(agent, "storm", array="array_1", tracks=20, per_minute=6000.0)
+    assert session["success"], session["messages"]
+    words = [text.split(":")[0] for text in heard(alerts)]
+    assert words[4:] == ["tracking", "not-tracking"] * 20
+    assert not (await run_operation(agent, "storm", array="array_1", tracks=0))["success"]
+    assert not (await run_operation(agent, "storm", array="array_1", per_minute=-1.0))["success"]
+    assert agent.control.states["array_1"].phase == "capturing"
+    end(agent, "fengines")
+    await ended(agent, "fengines")
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_faults_reach_the_fengines(agent: Telescope, tmp_path: Path) -> None:
+    """Promise: what a request asks to go wrong is what the F-engines are told, for this observation only."""
+    session = await run_operation(agent, "observe", cycles=1, dropped=0.1, wrong_timestamps=0.2, stalled=3)
+    assert session["success"], session["messages"]
+    told = load(tmp_path / "telescope/fengines/array_1.json", FEngineConfig).faults
+    assert (told.dropped, told.wrong_timestamps, told.reordered) == (0.1, 0.2, 0.0)
+    assert [stall.antenna for stall in told.stalls] == [3] and not agent.schedule.faults.any
+    refused = await run_operation(agent, "observe", cycles=1, dropped=0.9, duplicated=0.9)
+    assert not refused["success"] and "at most 1" in said(refused)
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_pointings_are_answered(agent: Telescope, fresh_redis: str) -> None:
+    """Promise: with the agent runs the selector: a recipe for the field, and its state in the session."""
+    await begun(agent, "select_targets")
+    session = agent.site_agent.sessions["select_targets"]
+    while not session.data.get("listening"):
+        await pause(0.05)
+    target = agent.schedule.catalogue[0]
+    fields = {
+        "telescope": "MeerKAT", "array": "array_1", "pktstart_str": "20261121T040000Z", "target": target.name,
+        "ra_deg": target.ra_degrees, "dec_deg": target.dec_degrees,
+    }  # fmt: skip
+    agent.redis.publish("target-selector:pointings", "POINTING:" + json.dumps(fields))
+    while not session.data.get("answered"):
+        await pause(0.05)
+    assert (Path(session.data["recipes"]) / "MeerKAT-array_1-20261121T040000Z.bfr5").is_file()
+    assert len(json.loads(agent.redis.get("targets:MeerKAT:array_1:20261121T040000Z"))) == 4
+    end(agent, "select_targets")
+    await ended(agent, "select_targets")
 
 
 @pytest.mark.live
