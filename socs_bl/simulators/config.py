@@ -40,14 +40,14 @@ class FieldConfig(Config):
     targets : int
         Targets the selector offers, the phase centre among them: so many beams has a recipe.
     radius_deg : float
-        They lie within this distance of the phase centre. The default is well inside the primary beam (half power of a
-        13.5 m dish at 1.4 GHz: 0.55 degrees from its centre).
+        They lie within this distance of the phase centre. The default is inside the primary beam (half power of a 13.5 m
+        dish at 1.4 GHz: 0.55 degrees from its centre).
     max_response : float
         Power with which the beam on one may hear another, 0 to 1.
     """
 
     targets: int = Field(default=4, ge=1, le=64)
-    radius_deg: float = Field(default=0.3, gt=0, le=2)
+    radius_deg: float = Field(default=0.5, gt=0, le=2)
     max_response: float = Field(default=0.4, gt=0, le=1)
 
 

@@ -20,7 +20,9 @@ from socs_bl.simulators.config import SubarrayConfig
 from socs_bl.simulators.site import Site
 from socs_bl.simulators.target import Target
 
-TRIES = 1000
+# A first target may stand so that no further one can be told apart; then the field is drawn anew.
+ATTEMPTS = 10
+TRIES = 300
 
 
 class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,24 +67,28 @@ def draw_field(site: Site, subarray: SubarrayConfig, centre: Position, unix: flo
     Refused
         When the array cannot tell so many targets apart.
     """
-    draw = random.Random(f"{seed}/{subarray.name}/{centre.name}/field")
     config, places = subarray.field, geometry.positions(site, subarray.antennas)
-    found = [centre]
-    for _ in range(TRIES):
-        if len(found) == config.targets:
-            return tuple(found)
-        # Evenly over the disc; the very middle is the phase centre's.
-        radius = math.radians(config.radius_deg) * math.sqrt(draw.uniform(0.04, 1.0))
-        angle = draw.uniform(0.0, 2 * math.pi)
-        place = geometry.offset(centre.radians(), radius * math.sin(angle), radius * math.cos(angle))
-        name = f"{centre.name}_{len(found)}"
-        candidate = Position(name, float(np.degrees(place[0])), float(np.degrees(place[1])))
-        if told_apart(places, [*found, candidate], unix, subarray.centre_frequency_hz) <= config.max_response:
-            found.append(candidate)
+    for attempt in range(ATTEMPTS):
+        draw = random.Random(f"{seed}/{subarray.name}/{centre.name}/field/{attempt}")
+        found = [centre]
+        for _ in range(TRIES):
+            if len(found) == config.targets:
+                return tuple(found)
+            candidate = _candidate(draw, centre, config.radius_deg, len(found))
+            if told_apart(places, [*found, candidate], unix, subarray.centre_frequency_hz) <= config.max_response:
+                found.append(candidate)
     raise Refused(
-        f"{subarray.name}: only {len(found)} of {config.targets} targets within {config.radius_deg:g} degrees can be told"
-        f" apart by {len(subarray.antennas)} antennas; lower field.targets or raise field.max_response"
+        f"{subarray.name}: {config.targets} targets within {config.radius_deg:g} degrees cannot be told apart by"
+        f" {len(subarray.antennas)} antennas; lower field.targets or raise field.max_response"
     )
+
+
+def _candidate(draw: random.Random, centre: Position, radius_deg: float, number: int) -> Position:
+    """A position evenly over the disc, but for its very middle, which is the phase centre's."""
+    radius = math.radians(radius_deg) * math.sqrt(draw.uniform(0.04, 1.0))
+    angle = draw.uniform(0.0, 2 * math.pi)
+    ra, dec = np.degrees(geometry.offset(centre.radians(), radius * math.sin(angle), radius * math.cos(angle)))
+    return Position(f"{centre.name}_{number}", float(ra), float(dec))
 
 
 def told_apart(places: geometry.Array, targets: Sequence[Position], unix: float, frequency_hz: float) -> float:
