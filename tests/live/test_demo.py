@@ -32,16 +32,37 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[s
 
 @pytest.mark.timeout(PATIENCE + 60)
 def test_every_injected_signal_is_found(demo: tuple[int, dict[str, Any], str]) -> None:
-    """Status 0 only when each signal is found within one fine channel and one drift step; the summary says so."""
+    """Status 0 only when each signal, and nothing else, is found within one fine channel and one drift step."""
     status, summary, output = demo
     assert status == 0, output
     assert summary["ok"] is True and summary["recordings"] == 4 and summary["completed_runs"] == 2
-    wanted = [row for row in summary["rows"] if row["injected_hz"] is not None]
+    wanted = summary["rows"]
+    assert summary["false_hits"] == 0 and {row["verdict"] for row in wanted} == {"found"}
     assert len(wanted) == len(summary["injected"]) == 8
     assert all(abs(row["off_by_channels"]) <= 1 and abs(row["off_by_steps"]) <= 1 for row in wanted)
     assert len({row["instance"] for row in wanted}) == 4
     assert summary["largest_missing_fraction"] == 0.0
     assert Path(summary["waterfall"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_signals_are_in_their_beams_and_as_strong_as_theory_says(demo: tuple[int, dict[str, Any], str]) -> None:
+    """Each signal is strongest in the beam at its position, with the signal-to-noise ratio that theory gives for it."""
+    rows = demo[1]["rows"]
+    assert demo[1]["beamformed"] is True
+    assert [row["beam"] for row in rows] == [row["true_beam"] for row in rows]
+    assert len({row["beam"] for row in rows}) == 8, "four targets in each of two fields"
+    assert 0.8 <= demo[1]["snr_ratio"]["mean"] <= 1.2, demo[1]["snr_ratio"]
+
+
+def test_the_timeline_tells_the_observation(demo: tuple[int, dict[str, Any], str]) -> None:
+    """The summary has, for each subarray, what the journal says: from configure to the results, in order of time."""
+    timeline = demo[1]["timeline"]
+    assert [row["time"] for row in timeline] == sorted(row["time"] for row in timeline)
+    for array in ("array_1", "array_2"):
+        happened = [row["what"] for row in timeline if row["array"] == array]
+        told = ["configure", "subscribed", "tracking", "PKTSTART", "process", "result", "ready", "unsubscribed"]
+        assert [what for what in told if what in happened] == told
+        assert [happened.index(what) for what in told] == sorted(happened.index(what) for what in told)
 
 
 def test_others_read_the_recordings(demo: tuple[int, dict[str, Any], str]) -> None:

@@ -69,6 +69,7 @@ def record(path: Path, fengines: FEngineConfig, first: int, channels: range, obs
 def small_schedule(**changes: object) -> Schedule:
     """Two cycles with a small subarray."""
     values = {
+        "seed": 3,
         "subarrays": (SMALL,),
         "timing": Timing(metadata_s=1, subscribe_s=1, slew_s=1, track_s=24, gap_s=1),
         "tones": ToneConfig(per_track=2),
