@@ -26,6 +26,8 @@ from socs_bl.agentkit.timing import Timer, Timing, disarm
 
 PERIOD = 1.0
 WATCHED_PERIOD = 0.1
+# The answer to a request leaves before the change that it made is published, and changes of one moment go together.
+SETTLE = 0.005
 LEASE_LIMIT = 60.0
 FINALS_LIMIT = 256
 
@@ -115,7 +117,7 @@ class Stream:
             return
         now = self._clock.seconds()
         period = WATCHED_PERIOD if now < self._lease_until else PERIOD
-        due = max(now, self._published + period)
+        due = max(now + SETTLE, self._published + period)
         if self._timer is not None and self._timer.active():
             if self._timer.getTime() <= due:
                 return
