@@ -212,7 +212,9 @@ def test_a_failed_start_leaves_nothing(run_dir: Path, site_config: Path) -> None
     """When an agent does not come up the error names it, and everything is stopped again."""
     text = site_config.read_text().replace("- idle", "- nonsense")
     site_config.write_text(text)
-    with pytest.raises(Faulty, match="(?s)^fake ended 3 times.*exit code 2.*agent_cli --instance-id fake "):
+    # On a busy machine the HostManager looks only when the agent has ended already, and cannot say with which code.
+    seen = "(exit code 2|Launch not detected)"
+    with pytest.raises(Faulty, match=f"(?s)^fake ended 3 times.*{seen}.*agent_cli --instance-id fake "):
         Observatory(run_dir, site_config).start()
     assert process.marked(MARK, str(run_dir)) == []
     assert process.read_records(run_dir / "pids") == {}
