@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_journal_argument, operation, run
 from socs_bl.agentkit.notifier import Notifier
 from socs_bl.agentkit.runner import MachineRunner
-from socs_bl.agentkit.sinks import Notice, configured
+from socs_bl.agentkit.sinks import Notice, configured, level_of
 from socs_bl.agents.coordinator.supervision import make_supervisor
 from socs_bl.client import AsyncClient
 from socs_bl.commensal import CommensalConfig, CommensalMachine, wire
@@ -53,7 +54,17 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
     FEEDS = (
         FeedSchema(
             "commensal",
-            {"pool": {"free": int, "ready": int, "recording": int, "processing": int, "quarantined": int, "runs": int}},
+            {
+                "pool": {
+                    "free": int,
+                    "ready": int,
+                    "recording": int,
+                    "processing": int,
+                    "quarantined": int,
+                    "drained": int,
+                    "runs": int,
+                }
+            },
         ),
     )
 
@@ -64,7 +75,7 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
         self.reader = Reader(self.redis, self.config.domain)
         self.client = AsyncClient(site_agent, site_agent.site_args.address_root, self.on_join)
         self.supervisor = make_supervisor(self.config.supervisor, self.client, self.reactor, args.analyzer_prefix)
-        self.notifier = Notifier(configured(self.config.notifications), self.reactor, self.alert, self.health)
+        self.notifier = Notifier(configured(self.config.notifications), self.reactor, super().alert, self.health)
         self.listening = False
 
     def close(self) -> None:
@@ -192,6 +203,11 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
             session, Requested(what="quarantine_instance", name=str(parse_instance(instance)), reason=reason)
         )
 
+    def alert(self, level: str, text: str, **facts: object) -> None:
+        """Tell people, also by the sinks: what the machine says, and what befalls the agent itself."""
+        super().alert(level, text, **facts)
+        self.notifier.tell(Notice(level_of(level), str(facts.get("code", "agent")), text, time.time()))
+
     # --- the shell
 
     def _alerts(self) -> Subscriber:
@@ -235,7 +251,6 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
                 await self.supervisor.start_processing(effect)
             case Notify():
                 self.alert(effect.severity.value, effect.text, array=effect.array, code=effect.code, id=effect.id)
-                self.notifier.tell(Notice(effect.severity.value, effect.code, effect.text, self.clock_time()))
             case _:
                 raise Refused(f"{type(effect).__name__} is not known here; the journal is newer than the software")
         return []

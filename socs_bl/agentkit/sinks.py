@@ -49,6 +49,11 @@ class Request:
     token: str = ""
 
 
+def level_of(text: str) -> Level:
+    """A level by its name; what is none of them is taken as the highest."""
+    return next((level for level in LEVELS if level == text), LEVELS[-1])
+
+
 class Form(Protocol):
     """How one service is told."""
 
