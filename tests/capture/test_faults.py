@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from socs_bl.services.process import free_port
 from socs_bl.simulators.faults import Fault
 from socs_bl.simulators.fengine import FEngineConfig, FEngines
 from tests.capture.test_end_to_end import GEOMETRY, PIPERBLK
+from tests.harness import disk
 
 pytestmark = [pytest.mark.live, pytest.mark.network]
 TIMEOUT = 60.0
@@ -172,16 +172,8 @@ def test_time_that_goes_back_is_followed(world: World) -> None:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3.5 blocks."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount; a limit on file sizes stands for it in test_stream")
-    place = tmp_path / "tiny"
-    place.mkdir()
-    size = int(3.5 * TARGET.block_bytes)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}; see test_stream for a limit on file sizes")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with disk.tiny_disk(tmp_path / "tiny", int(3.5 * TARGET.block_bytes)) as place:
+        yield place
 
 
 def test_a_disk_that_fills_up_ends_the_recording_cleanly(tiny_disk: Path) -> None:
