@@ -6,42 +6,36 @@ import argparse
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_journal_argument, operation, run
+from socs_bl.agentkit import FeedSchema, Session, SiteAgent, add_journal_argument, operation, run
 from socs_bl.agentkit.notifier import Notifier
 from socs_bl.agentkit.runner import MachineRunner
 from socs_bl.agentkit.sinks import Notice, configured, level_of
+from socs_bl.agents.coordinator.arrays import ArrayOperations
+from socs_bl.agents.coordinator.base import JOURNAL
+from socs_bl.agents.coordinator.pool import PoolOperations
+from socs_bl.agents.coordinator.records import RecordOperations
 from socs_bl.agents.coordinator.supervision import make_supervisor
+from socs_bl.agents.coordinator.telescope import TelescopeOperations
 from socs_bl.client import AsyncClient
-from socs_bl.commensal import CommensalConfig, CommensalMachine, wire
-from socs_bl.commensal.effects import Reader, heard, result
-from socs_bl.commensal.model import (
-    Notify,
-    ReadMetadata,
-    ReadStatus,
-    Requested,
-    StartProcessing,
-    TelescopeEvent,
-)
+from socs_bl.commensal import CommensalMachine, wire
+from socs_bl.commensal.calibration_model import FetchCalibration, ReadPhaseup
+from socs_bl.commensal.effects import heard, result
+from socs_bl.commensal.model import Notify, ReadMetadata, ReadStatus, RestartPart, StartProcessing
 from socs_bl.commensal.view import overview
 from socs_bl.core.codec import Entry
-from socs_bl.core.config import load
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Refused
 from socs_bl.core.event import Event
-from socs_bl.core.names import parse_instance, parse_subarray
-from socs_bl.services.redis_server import connect
 from socs_bl.services.redis_url import add_redis_arguments
 from socs_bl.services.subscriber import StreamReader, Subscriber
 
-JOURNAL = "socs_bl:commensal"
 REPORT_INTERVAL = 1.0  # seconds
 SUBSCRIBE_PATIENCE = 5.0  # seconds for the subscription to CAM's channels
 
 
-class CommensalCoordinator(MachineAgent[CommensalMachine]):
+class CommensalCoordinator(ArrayOperations, PoolOperations, TelescopeOperations, RecordOperations):
     """Runs the commensal machine: hears CAM, commands instances through Redis, has analyzers search.
 
     Parameters
@@ -66,13 +60,13 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
                 }
             },
         ),
+        FeedSchema(
+            "instances", {"count": {"alive": int, "receiving": int, "recording": int, "silent": int, "stale": int}}
+        ),
     )
 
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
-        self.config = load(Path(args.config), CommensalConfig)
-        self.redis = connect(args.redis_url)
-        self.reader = Reader(self.redis, self.config.domain)
         self.client = AsyncClient(site_agent, site_agent.site_args.address_root, self.on_join)
         self.supervisor = make_supervisor(self.config.supervisor, self.client, self.reactor, args.analyzer_prefix)
         self.notifier = Notifier(configured(self.config.notifications), self.reactor, super().alert, self.health)
@@ -83,7 +77,6 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
         super().close()
         self.supervisor.close()
         self.notifier.close()
-        self.redis.close()
 
     @operation("process", privs=2, startup=True, hardware="pool")
     async def coordinate(self, session: Session, *, test_mode: bool = False) -> str | None:
@@ -103,10 +96,11 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
                 {"arrays": {"array_1": {"freesub_state": "SUBSCRIBED", "recproc_state": "RECORD",
                                         "since": 1795233600.0, "requested": 2, "subscribed": ["blpn64/0", "blpn64/1"],
                                         "recording": ["blpn64/0", "blpn64/1"], "processing": [],
-                                        "obsid": "MeerKAT:array_1:20261121T040000Z", "target": "Hyd_A",
-                                        "ends": 1795233620.0, "last_event": "tracking"}},
-                 "pool": {"free": 2, "ready": 0, "recording": 2, "processing": 0, "quarantined": 0},
-                 "quarantined": {},
+                                        "obsid": "MeerKAT:array_1:20261121T040000Z", "target": "Hyd_A", "band": "l",
+                                        "antennas": 4, "ends": 1795233620.0, "tracking": true, "calibration": "",
+                                        "last_event": "tracking"}},
+                 "pool": {"free": 2, "ready": 0, "recording": 2, "processing": 0, "quarantined": 0, "drained": 0},
+                 "quarantined": {}, "draining": {},
                  "completed_runs": 3, "bad_messages": 0, "journal_sequence": 118, "listening": True, "fault": "",
                  "timestamp": 1795233610.0, "sequence": 12}
         """
@@ -132,76 +126,6 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
                 await self.in_thread(listener.stop)
             await runner.stop()
             self.runner = None
-
-    @operation("task", privs=2)
-    async def send_event(
-        self,
-        session: Session,
-        *,
-        array: str,
-        event: Literal["configure", "conf_complete", "tracking", "not-tracking", "rec-timeout", "deconfigure"],
-    ) -> str | None:
-        """send_event(array=None, event=None)
-
-        **Task** - Hand the coordinator an event as if CAM had sent it.
-
-        Parameters:
-            array (str): The subarray.
-            event (str): ``configure``, ``conf_complete``, ``tracking``, ``not-tracking``, ``rec-timeout`` or
-                ``deconfigure``.
-
-        Notes:
-            The session data are::
-
-                >>> response.session['data']
-                {"journal_sequence": 119, "effects": ["ReadMetadata 119.1"], "sequence": 1}
-        """
-        return await self._submit(session, TelescopeEvent(word=event, array=parse_subarray(array)))
-
-    @operation("task", privs=3)
-    async def reset_array(self, session: Session, *, array: str) -> str | None:
-        """reset_array(array=None)
-
-        **Task** - Take a subarray out of WAITING or ERROR.
-
-        Parameters:
-            array (str): The subarray.
-
-        Notes:
-            The session data are those of ``send_event``.
-        """
-        return await self._submit(session, Requested(what="reset_array", name=parse_subarray(array)))
-
-    @operation("task", privs=2)
-    async def release_instance(self, session: Session, *, instance: str) -> str | None:
-        """release_instance(instance=None)
-
-        **Task** - Take an instance out of quarantine, into the pool.
-
-        Parameters:
-            instance (str): Its name, such as ``blpn64/1``.
-
-        Notes:
-            The session data are those of ``send_event``.
-        """
-        return await self._submit(session, Requested(what="release_instance", name=str(parse_instance(instance))))
-
-    @operation("task", privs=2)
-    async def quarantine_instance(self, session: Session, *, instance: str, reason: str = "") -> str | None:
-        """quarantine_instance(instance=None, reason='')
-
-        **Task** - Keep a free instance from being allocated.
-
-        Parameters:
-            instance (str): Its name, such as ``blpn64/1``.
-            reason (str, optional): Why; it is shown to whoever asks.
-
-        Notes:
-            The session data are those of ``send_event``.
-        """
-        return await self._submit(
-            session, Requested(what="quarantine_instance", name=str(parse_instance(instance)), reason=reason)
-        )
 
     def alert(self, level: str, text: str, **facts: object) -> None:
         """Tell people, also by the sinks: what the machine says, and what befalls the agent itself."""
@@ -230,16 +154,12 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
         reader.start()
         return reader
 
-    async def _submit(self, session: Session, event: Event) -> str:
-        entry = await self.ask(event)
-        effects = [f"{type(effect).__name__} {effect.id}" for effect in entry.effects]
-        session.data = {"journal_sequence": entry.envelope.sequence, "effects": effects}
-        return f"Taken in as event {entry.envelope.sequence}."
-
     async def _look(self) -> Mapping[str, Any]:
-        """The world at a restart: the configuration, and what the instances say."""
-        statuses = await self.in_thread(self.reader.statuses, self.config.hashpipe_instances)
-        return {"config": self.config.model_dump(mode="json"), "statuses": statuses}
+        """The world at a restart; at the very first start also what the original coordinator has saved."""
+        world = {"config": self.config.model_dump(mode="json"), **await self.world()}
+        if self.running().machine.sequence == 0:
+            world["saved"] = await self.in_thread(self.saved.read)
+        return world
 
     async def _carry_out(self, effect: Effect) -> Sequence[Event]:
         match effect:
@@ -247,8 +167,14 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
                 return await self.in_thread(self.reader.metadata, effect)
             case ReadStatus():
                 return await self.in_thread(self.reader.status, effect)
+            case ReadPhaseup():
+                return await self.in_thread(self.calibrator.phaseup, effect)
+            case FetchCalibration():
+                return await self.in_thread(self.calibrator.fetch, effect)
             case StartProcessing():
                 await self.supervisor.start_processing(effect)
+            case RestartPart():
+                await self.supervisor.restart(effect.instance, effect.part)
             case Notify():
                 self.alert(effect.severity.value, effect.text, array=effect.array, code=effect.code, id=effect.id)
             case _:
@@ -257,6 +183,7 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Show what has changed."""
+        super().committed(entries)
         session = self.session("coordinate")
         if session is not None and self.runner is not None:
             self._show(session, self.runner)
@@ -265,10 +192,6 @@ class CommensalCoordinator(MachineAgent[CommensalMachine]):
         data = overview(runner.machine)
         session.data = {**data, "listening": self.listening, "fault": self.fault, "timestamp": self.clock_time()}
         self.feeds["commensal"].publish("pool", {**data["pool"], "runs": data["completed_runs"]})
-
-    def clock_time(self) -> float:
-        """Unix time of the last event the machine has seen, seconds."""
-        return self.runner.machine.now.wall if self.runner else 0.0
 
 
 def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:

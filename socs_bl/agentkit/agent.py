@@ -126,7 +126,7 @@ class Agent:
         )
         self._send("alerts", notification, acknowledge=False)
 
-    def subscribe(self, topic: str, handler: Callable[[Any], object], match: str = "exact") -> None:
+    def listen_to(self, topic: str, handler: Callable[[Any], object], match: str = "exact") -> None:
         """Have `handler((data, feed))` called for every message of a topic, also after reconnects.
 
         Parameters

@@ -98,8 +98,14 @@ class Calibrator:
             )
         ]
 
-    def expire(self, array: str) -> int:
-        """Take out of a subarray's index what is too old or whose hash is gone; returns how many.
+    def expire(self, array: str, keep: float | None = None) -> int:
+        """Take out of a subarray's index what is too old, with its hash, or whose hash is gone; returns how many.
+
+        Parameters
+        ----------
+        array : str
+        keep : float, optional
+            What is older is too old, seconds; by default as configured.
 
         Raises
         ------
@@ -112,9 +118,10 @@ class Calibrator:
         for key, _ in members:
             pipeline.exists(key)
         there = self._read(pipeline.execute)
-        oldest = time.time() - self._config.keep
+        oldest = time.time() - (self._config.keep if keep is None else keep)
         gone = [key for (key, score), exists in zip(members, there, strict=True) if not exists or score < oldest]
         if gone:
+            self._read(lambda: self._client.delete(*gone))
             self._read(lambda: self._client.zrem(index, *gone))
         return len(gone)
 

@@ -74,6 +74,36 @@ class Reader:
         statuses = self.statuses(effect.instances)
         return [StatusRead(array=effect.array, purpose=effect.purpose, run=effect.run, statuses=statuses)]
 
+    def lives(self, instances: Sequence[str]) -> dict[str, float | None]:
+        """For how much longer the status hash of each instance lives, seconds; None where there is none."""
+        pipeline = self._client.pipeline(transaction=False)
+        for name in instances:
+            pipeline.pttl(status_key(parse_instance(name), self._domain))
+        try:
+            answers = pipeline.execute()
+        except redis.RedisError as error:
+            raise Retry(f"status hashes could not be read from Redis: {error}") from error
+        return {name: left / 1000 if left >= 0 else None for name, left in zip(instances, answers, strict=True)}
+
+    def traces(self, arrays: Sequence[str]) -> dict[str, dict[str, str]]:
+        """What CAM leaves of what it has said, by subarray and short name; what is missing is left out.
+
+        Raises
+        ------
+        Retry
+            When Redis does not answer.
+        """
+        keys = {array: metadata.trace_keys(array) for array in arrays}
+        names = [key for of_array in keys.values() for key in of_array.values()]
+        try:
+            found = dict(zip(names, self._client.mget(names), strict=True))
+        except redis.RedisError as error:
+            raise Retry(f"CAM's keys could not be read from Redis: {error}") from error
+        return {
+            array: {short: _text(found[key]) for short, key in of_array.items() if found[key] is not None}
+            for array, of_array in keys.items()
+        }
+
     def statuses(self, instances: Sequence[str]) -> dict[str, Mapping[str, str] | None]:
         """Status hashes of instances in one round trip; None for a missing one."""
         pipeline = self._client.pipeline(transaction=False)

@@ -205,8 +205,8 @@ class CommensalMachine(Requests):
         # Whoever wrote the keys last, and whatever was lost with them: from here on they agree with the journal.
         self.touch_everything()
         saved = event.world.get("saved")
-        if first and isinstance(saved, dict) and saved:
-            self.take_over(saved)
+        if first and isinstance(saved, dict):
+            self.begin_with(saved)
         self.watch()
         self.reconcile(event.world)
         if first:

@@ -106,6 +106,17 @@ def first_keys(array: str) -> tuple[str, ...]:
     return f"{array}:cbf_name", f"{array}:cbf_prefix"
 
 
+def trace_keys(array: str) -> dict[str, str]:
+    """Short name to Redis key of what tells what CAM has said of a subarray."""
+    return {
+        "last_config": f"{array}:last-config",
+        "last_target": f"{array}:last-target",
+        "last_track_end": f"{array}:last-track-end",
+        "target": f"{array}:target",
+        "proposal": f"{array}:subarray_{subarray_number(array)}_script_proposal_id",
+    }
+
+
 def keys_of(array: str, cbf_name: str, prefix: str) -> dict[str, str]:
     """Short name to Redis key, for one subarray. ``antennas`` is a list, the rest are strings."""
     k = subarray_number(array)

@@ -25,7 +25,7 @@ from socs_bl.commensal.model import (
 )
 from socs_bl.commensal.reconciling import Reconciling
 from socs_bl.commensal.takeover import Takeover
-from socs_bl.commensal.wire import PROCESSING, format_update
+from socs_bl.commensal.wire import FREE_INSTANCES, PROCESSING, format_update
 from socs_bl.core.effect import Answer
 from socs_bl.core.errors import Refused
 from socs_bl.core.names import instance_order
@@ -241,19 +241,28 @@ class Requests(Reconciling, Takeover):
         return ""
 
     def _load_state(self, event: Requested) -> str:
-        busy = [cell.name for cell in self.instances() if cell.owner]
+        busy = [cell.name for cell in self.instances() if cell.duty is not Duty.FREE]
         if busy:
-            names = ", ".join(sorted(busy, key=instance_order)[:8])
-            return f"{names} work for subarrays; a saved state can be taken over only when all are free"
-        active = [name for name in self.config.arrays if self._active(name)]
-        if active:
-            return f"{', '.join(active)} are in use; unsubscribe them first"
-        self.take_over(event.options)
+            doing = ", ".join(self._doing(name) for name in sorted(busy, key=instance_order)[:4])
+            return f"{doing}; a saved state can be taken over only when all are free"
+        arrays = [array for array in map(self.array, self.config.arrays) if array is not None]
+        used = [array for array in arrays if (array.freesub, array.recproc) != (FreeSub.FREE, RecProc.READY)]
+        if used:
+            return f"{', '.join(array.name for array in used)} are in use; unsubscribe and reset them first"
+        if not self.begin_with(event.options):
+            return "there is no saved state in Redis"
         return ""
 
-    def _active(self, name: str) -> bool:
-        array = self.array(name)
-        return array is not None and (array.freesub is not FreeSub.FREE)
+    def begin_with(self, keys: Mapping[str, str]) -> bool:
+        """Begin with what the original coordinator has saved, if it has."""
+        if not any(key == FREE_INSTANCES or key.endswith(":state") for key in keys):
+            return False
+        self.take_over(keys)
+        for name in self.config.arrays:
+            array = self.array(name)
+            if array is not None and array.recproc is RecProc.WAITING:
+                self.remind_later(name)
+        return True
 
 
 def _of_array(wish: Callable[[Requests, Subarray, Requested], str]) -> Callable[[Requests, Requested], str]:

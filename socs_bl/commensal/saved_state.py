@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,37 @@ class SavedState:
         if keys:
             self._ask(lambda: self._client.mset({**keys}))
         return findings
+
+    def exported(self) -> tuple[dict[str, str], list[str]]:
+        """The saved state as the original can go on with it, and what it will not do by itself."""
+        keys = self.read()
+        changed, findings = export_state(keys, self._config)
+        names = {FREE_INSTANCES, COMPLETED_RUNS}
+        states = {key: text for key, text in keys.items() if key in names or key.endswith((":state", ":freesub_state"))}
+        return {**states, **changed}, findings
+
+    def keep(self, key: str, text: str) -> None:
+        """Keep a text beside the saved state."""
+        self._ask(lambda: self._client.set(key, text))
+
+    def kept(self, key: str) -> dict[str, str]:
+        """The saved state in a text that was kept.
+
+        Raises
+        ------
+        Refused
+            When there is none, or it is not one.
+        """
+        text = self._strings([key]).get(key)
+        if text is None:
+            raise Refused(f"nothing is kept as {key}; save_state keeps what is to be loaded")
+        try:
+            keys = json.loads(text)["keys"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused(f"{key} holds no saved state") from error
+        if not isinstance(keys, dict) or not all(isinstance(value, str) for value in keys.values()):
+            raise Refused(f"{key} holds no saved state")
+        return keys
 
     def _cam_keys(self, array: str, found: dict[str, str]) -> list[str]:
         try:

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import msgspec
 
+from socs_bl.core.errors import Refused
+
 COMPACT_FORMAT = "%Y%m%dT%H%M%SZ"
 
 
@@ -61,6 +63,21 @@ def compact_utc(wall: float) -> str:
 def iso_utc(wall: float) -> str:
     """Unix seconds as ISO 8601 with milliseconds and ``Z``."""
     return utc(wall).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix_of_iso(text: str) -> float:
+    """ISO 8601 text as Unix seconds; without an offset it is UTC.
+
+    Raises
+    ------
+    Refused
+        When it is not that.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Refused(f"{text[:40]!r} is not a time; write 2026-11-21T04:00:00Z") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def unix_to_mjd(wall: float) -> tuple[int, float]:

@@ -16,7 +16,7 @@ class Example(Agent):
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
         self.heard: list[object] = []
-        self.subscribe(f"{args.address_root}.{args.peer}.feeds.alerts", self.heard.append)
+        self.listen_to(f"{args.address_root}.{args.peer}.feeds.alerts", self.heard.append)
 
     @operation("process", startup=True)
     async def count(self, session: Session, *, interval: float = 0.01) -> str | None:

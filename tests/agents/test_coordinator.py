@@ -57,6 +57,19 @@ class TestCoordinator(AgentCase):
             "reset_array": {"array": "array_1"},
             "release_instance": {"instance": "blpn64/0"},
             "quarantine_instance": {"instance": "blpn64/0"},
+            "subscribe": {"array": "array_1"},
+            "unsubscribe": {"array": "array_1"},
+            "start_recording": {"array": "array_1"},
+            "stop_recording": {"array": "array_1"},
+            "start_processing": {"array": "array_1"},
+            "plan_allocation": {"streams": "spead://239.192.40.0+7:7148"},
+            "drain": {"instance": "blpn64/0"},
+            "undrain": {"instance": "blpn64"},
+            "supervise": {"instance": "blpn64/0", "part": "recorder"},
+            "fetch_cal": {"array": "array_1"},
+            "request_targets": {"array": "array_1"},
+            "report_completion": {"obsid": "MeerKAT:array_1:20261121T040000Z", "band": "l", "t": 290.0, "nants": 4},
+            "explain": {"subject": "array_1"},
         }.get(name, {})
 
     def state(self, agent: Any) -> object:
