@@ -116,7 +116,7 @@ def search(found: dict[str, list[Path]], output: Path, config: SeticoreConfig, p
 
 
 def describe(stem: str, paths: Sequence[Path]) -> dict[str, Any]:
-    """A recording as `socs_bl.search.model.Recorded` wants it, from its headers, with no hits yet."""
+    """A recording as in the result line of a search (`socs_bl.search.child.recordings_of`), from its headers, no hits yet."""
     recording = Recording(iter_blocks(paths))
     header = recording.header
     centre, half = header.number("OBSFREQ") * 1e6, abs(recording.chan_bw_hz) * recording.channels / 2
@@ -130,7 +130,8 @@ def describe(stem: str, paths: Sequence[Path]) -> dict[str, Any]:
         "low_hz": centre - half,
         "high_hz": centre + half,
         "hit_count": 0,
-        "files": [str(path) for path in paths],
+        "files": [path.name for path in paths],
+        "paths": [str(path) for path in paths],
         "damage": recording.damage,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from socs_bl.capture.guppi import encode_header
 from socs_bl.search.catalogue import Catalogue
 from socs_bl.search.dat import read_dat
 from socs_bl.search.effects import CATALOGUE
+from tests.harness import seticore as simulator
 from tests.harness.agent_case import (
     AgentCase,
     arguments,
@@ -31,6 +33,7 @@ from tests.harness.agent_case import (
     pause,
     run_operation,
     stored,
+    until,
 )
 
 DATADIR = "/buf0/20261121T040000Z-20261121-0001"
@@ -317,3 +320,103 @@ async def test_a_full_disk_is_told(make_analyzer: Callable[..., InstanceAnalyzer
     assert len([alert for alert in agent.health.report()["alerts"] if "nearly full" in alert["text"]]) == 2
     end(agent, "monitor_disk")
     await ended(agent, "monitor_disk")
+
+
+def with_seticore(directory: Path, behaviour: str) -> dict[str, Any]:
+    """Configuration of an analyzer that calls seticore, whose recipe says how it behaves."""
+    recipes = directory / "recipes"
+    recipes.mkdir()
+    recipe = {"nants": 1, "hits": 3, "stamps": 2, "behaviour": behaviour}
+    (recipes / f"{RUN.replace(':', '-')}.bfr5").write_text(json.dumps(recipe), encoding="utf-8")
+    seticore = {"program": simulator.__file__, "recipe_dir": str(recipes), "min_duration_s": 1.0, "deadline_s": 60.0}
+    return {"engine": "seticore", "seticore": seticore}
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_d03_19_seticore_fails_is_left_alone_and_is_asked_again(
+    tmp_path: Path, make_analyzer: Callable[..., InstanceAnalyzer], client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise: a seticore without a recipe is called twice, the recording is given up with its raw data; when there is a
+    recipe, `requeue` has it searched, also when seticore is killed once on the way, and the same run is reported."""
+    raw = record(tmp_path)
+    monkeypatch.setattr("socs_bl.search.runs.RETRY_PAUSE", 0.05)
+    config = with_seticore(tmp_path, "once")
+    recipe = next((tmp_path / "recipes").iterdir())
+    recipe.rename(recipe.with_suffix(".hidden"))
+    agent = make_analyzer(keep_raw=False, **config)
+    await begun(agent, "work_queue")
+    session = await process(agent, run=RUN, datadir=DATADIR)
+    assert not session["success"]
+    assert (session["data"]["code"], session["data"]["reason"], session["data"]["tries"]) == (10, "declined", 2)
+    status = (await run_operation(agent, "queue_status"))["data"]
+    assert [failed["run"] for failed in status["failed"]] == [RUN] and raw.exists()
+    recipe.with_suffix(".hidden").rename(recipe)
+    assert (await run_operation(agent, "requeue", datadir=DATADIR))["success"]
+    session = await process(agent, run=RUN, datadir=DATADIR)
+    data = session["data"]
+    assert (data["code"], data["hits"], data["stamps"], data["tries"]) == (0, 3, 2, 2) and not raw.exists()
+    assert {Path(name).suffix for name in data["products"]} == {".hits", ".stamps"}
+    assert [result["code1"] for result in results(client)][:2] == ["10", "0"]
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_d03_18_a_short_disk_takes_what_was_searched(
+    tmp_path: Path, make_analyzer: Callable[..., InstanceAnalyzer], client: redis.Redis
+) -> None:
+    """Promise: with `reclaim` a disk that is short loses what was searched, under a rule that is named, and nothing that
+    is on the list of those that stay; `clean_raw` says what it did, and refuses by its rule."""
+    raw = record(tmp_path)
+    client.lpush("blpn64/0:preserved", DATADIR)
+    agent = make_analyzer(reclaim=True, buffers=["/buf0"], least_free_bytes=1e18, **with_seticore(tmp_path, ""))
+    await begun(agent, "work_queue")
+    assert (await process(agent, run=RUN, datadir=DATADIR))["success"]
+    session = await run_operation(agent, "monitor_disk", test_mode=True)
+    assert [item["files"] for item in session["data"]["raw"]] == [1] and raw.exists()
+    for parameters in (
+        {"datadir": DATADIR, "force": True},
+        {"older_than": 0.001},
+        {},
+        {"datadir": DATADIR, "older_than": 1.0},
+    ):
+        session = await run_operation(agent, "clean_raw", **parameters)
+        assert not session["success"] and "CRASH" not in str(session["messages"])
+    assert raw.exists()
+    assert (await run_operation(agent, "unpreserve", datadir=DATADIR))["success"]
+    assert client.lrange("blpn64/0:preserved", 0, -1) == []
+    await run_operation(agent, "monitor_disk", test_mode=True)
+    await until(lambda: not raw.exists(), "the disk is relieved")
+    await until(lambda: bool(agent.running().machine.cleanings()[0].ended), "the deletion is noted")
+    (cleaned,) = (await run_operation(agent, "queue_status"))["data"]["cleaned"]
+    assert (cleaned["datadir"], cleaned["rule"], cleaned["refusal"]) == (DATADIR, "disk_short", "")
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_the_coordinators_list_is_worked_off(
+    tmp_path: Path, make_analyzer: Callable[..., InstanceAnalyzer], client: redis.Redis
+) -> None:
+    """Promise: `process_queue` searches what the original's lists hold, takes it off when done, tells the target selector
+    and gives one return; a name on the list that leads elsewhere is left there and told; `clean_raw` deletes by force."""
+    raw = record(tmp_path)
+    client.lpush("blpn64/0:unprocessed", "/buf0/gone", DATADIR, "../etc")
+    client.set(f"metadata:{DATADIR}", json.dumps({"band": "l", "start_ts": 1.0, "nants": 1, "obsid": RUN}))
+    client.set(f"rec_end:{DATADIR}", "11.0")
+    agent = make_analyzer(**with_seticore(tmp_path, ""))
+    await begun(agent, "work_queue")
+    with client.pubsub() as listener:
+        listener.psubscribe("proc_result", "target-selector:*")
+        await begun(agent, "process_queue")
+        session = await ended(agent, "process_queue", timeout=PATIENCE)
+        messages = [message["data"] for _ in range(6) if (message := listener.get_message(timeout=0.5))]
+    assert session["success"] and session["data"]["listed"] == ["/buf0/gone", DATADIR], session
+    told, returned = (text for text in messages if isinstance(text, str))
+    assert json.loads(told.removeprefix("UPDATE:"))["obsid"] == RUN and returned == "RETURN:blpn64/0:1:-1"
+    assert client.lrange("blpn64/0:unprocessed", 0, -1) == ["../etc"]
+    assert any("../etc" in alert["text"] for alert in agent.health.report()["alerts"])
+    assert [(result["run"], result["code1"]) for result in results(client)] == [("list:/buf0/gone", "1"), (RUN, "0")]
+    size = raw.stat().st_size
+    session = await run_operation(agent, "clean_raw", datadir=DATADIR, force=True)
+    assert session["success"] and (session["data"]["removed"], session["data"]["bytes_freed"]) == (1, size)
+    assert not raw.exists()
