@@ -165,7 +165,17 @@ def theirs(path: Path, directory: Path, times: int) -> float:
     """turbo_seti's processor time for the file, seconds."""
     out = directory / "theirs"
     out.mkdir()
-    command = [ENVIRONMENT / "bin" / "python", "-c", THEIRS, path, out, "1", str(MAX_DRIFT), str(SNR), str(times)]
+    command: list[Any] = [
+        ENVIRONMENT / "bin" / "python",
+        "-c",
+        THEIRS,
+        path,
+        out,
+        "1",
+        str(MAX_DRIFT),
+        str(SNR),
+        str(times),
+    ]
     # Its compiled loops take the one core given; the libraries below it are told so as well.
     quiet = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=quiet)

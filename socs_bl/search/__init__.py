@@ -2,10 +2,10 @@
 
 ::
 
-    GUPPI RAW --> voltages --> upchannelise --> incoherent --> baseline --> dedoppler --> hits --> .dat, plots
-    (recorded)    per coarse    FFT along        power over     level and     Taylor      find,      catalogue
-                  channel       time             antennas       noise         tree        measure,
-                                                                                          mask
+    GUPPI RAW --> voltages --> upchannelise --> beamform --> baseline --> dedoppler --> hits --> grouping --> .dat, .hits,
+    (recorded)    per coarse   FFT along        coherent,    level and    Taylor        find,     one hit      .stamps, .h5,
+                  channel      time             incoherent   noise        tree          measure,  a signal     plots,
+                            recipe (bfr5) ----------^                                   mask                   catalogue
 
 The stream (everything in the first line) is `socs_bl.search.engine.search_recording`; it reads recorded files and
 nothing else, works through the band one coarse channel at a time, and runs in a process of its own

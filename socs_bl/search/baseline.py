@@ -43,11 +43,14 @@ class FlatBeam:
         As in `BeamPower`.
     shape : float
         Independent exponential variables in a sum along a line (`socs_bl.search.trials`); 0 when there is no data.
+    masked : numpy.ndarray
+        bool (fine channels,): channels in which a found signal has been masked.
     """
 
     power: npt.NDArray[np.float32]
     gap_leakage: float
     shape: float
+    masked: npt.NDArray[np.bool_]
 
 
 def flatten(beam: BeamPower) -> FlatBeam:
@@ -58,7 +61,7 @@ def flatten(beam: BeamPower) -> FlatBeam:
     spectra, fine = beam.power.shape
     seen = beam.contributions > 0
     if not seen.any():
-        return FlatBeam(np.zeros((spectra, fine), np.float32), beam.gap_leakage, 0.0)
+        return FlatBeam(np.zeros((spectra, fine), np.float32), beam.gap_leakage, 0.0, np.zeros(fine, bool))
     width = max(MIN_SUB_BAND, -(-fine // SUB_BANDS))
     starts = np.arange(0, fine - width + 1, width)
     thin = max(1, int(seen.sum()) * width // LEVEL_SAMPLES)
@@ -74,20 +77,24 @@ def flatten(beam: BeamPower) -> FlatBeam:
     level = np.median(flat[:, ::spacing], axis=1)
     flat -= level[:, None]
     flat[~seen] = 0
-    return FlatBeam(flat, beam.gap_leakage, float(beam.contributions.sum()))
+    return FlatBeam(flat, beam.gap_leakage, float(beam.contributions.sum()), np.zeros(fine, bool))
 
 
 def noise(flat: FlatBeam, widths: Iterable[int]) -> dict[int, tuple[float, float]]:
     """Median and sigma of the zero-drift sums over so many neighbouring channels; sigma 0 when there is no noise.
 
-    At most `NOISE_SAMPLES` places, evenly over the coarse channel, are looked at.
+    At most `NOISE_SAMPLES` places, evenly over the coarse channel, are looked at. Masked channels are left out as long as
+    half of the others are left.
     """
     line = flat.power.sum(axis=0, dtype=np.float64)
     upto = np.concatenate([[0.0], np.cumsum(line)])
-    stride = -(-line.size // NOISE_SAMPLES)
+    masks = np.concatenate([[0], np.cumsum(flat.masked)])
     found = {}
     for width in widths:
-        sums = (upto[width:] - upto[:-width])[::stride]
+        sums = upto[width:] - upto[:-width]
+        clean = masks[width:] == masks[:-width]
+        sums = sums if 2 * np.count_nonzero(clean) < clean.size else sums[clean]
+        sums = sums[:: -(-sums.size // NOISE_SAMPLES)]
         median = float(np.median(sums))
         found[width] = median, MAD_TO_SIGMA * float(np.median(np.abs(sums - median)))
     return found

@@ -56,6 +56,8 @@ def format_dat(result: SearchResult, max_drift_hz_s: float, file_id: str) -> str
     """The text of a ``.dat`` file."""
     header = result.header
     source, ra, dec = (header.text(key, "unknown") for key in ("SRC_NAME", "RA_STR", "DEC_STR"))
+    # Readers take what is behind the last colon of a field.
+    ra, dec = _with_units(ra, "h"), _with_units(dec, "d")
     lines = [
         _LONG_RULER,
         f"# File ID: {file_id} ",
@@ -110,6 +112,12 @@ def _fields(line: str) -> Sequence[tuple[str, str]]:
     """``# KEY: value<TAB>KEY: value`` as pairs."""
     parts = (part.partition(":") for part in line.lstrip("# ").split("\t"))
     return [(key.strip(), value.strip()) for key, _, value in parts]
+
+
+def _with_units(text: str, unit: str) -> str:
+    """``17:10:03.9`` as ``17h10m03.9s``; other text as it is."""
+    parts = text.split(":")
+    return f"{parts[0]}{unit}{parts[1]}m{parts[2]}s" if len(parts) == 3 else text
 
 
 def _hit_line(number: int, hit: Hit) -> str:

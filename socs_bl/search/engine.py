@@ -310,7 +310,7 @@ class _BandSearch:
             together = own
             if beam is not self.source.beams[-1]:
                 together = along(self.finder.cut(cutout.line, channel, self._flats[-1]))
-            self.detections.append(Detection(beam.number, cutout, own, together))
+            self.detections.append(Detection(beam.number, cutout, own, together, shape**0.5))
 
     def _threshold_of(self, shape: float) -> tuple[float, float]:
         """Signal-to-noise ratio of a hit, and false hits in a coarse channel of a beam."""

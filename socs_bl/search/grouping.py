@@ -1,8 +1,12 @@
-"""One signal, one hit: detections of the same signal in several beams, or beside itself, are put together.
+"""One signal, one hit: detections of the same signal in several beams are put together.
 
-A detection belongs to a stronger one when it runs along the same line: at the first and at the last sample of the
-recording it is no further from it than the stronger one's side lobes reach (`socs_bl.search.hits.guard_channels`). Two
-signals that merely cross are apart at one end at least. The strongest of a group is the hit, the others are listed with it.
+A detection belongs to a stronger one of another beam when it runs along the same line: at the first and at the last sample
+of the recording it is no further from it than its own main and side lobes reach (`socs_bl.search.hits.guard_channels`). Two
+signals that merely cross are apart at one end at least. In one beam, what is near a signal was masked with it and is no
+detection. The strongest of a group is the hit, the others are listed with it.
+
+Strongest is the one with most power over the noise counted from its beam (`socs_bl.search.trials`), not over the noise
+measured: the measured one rises with the side lobes of very strong signals, more so in the beam that has more of them.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ class Detection:
         The line and the power around it.
     power, incoherent_power : float
         Power above the noise level summed along the line, in this beam and in the incoherent one.
+    noise : float
+        Deviation of such a sum of pure noise, counted from the noise powers in it.
     leads : bool
         True for the strongest of its group, which is the hit.
     """
@@ -38,6 +44,7 @@ class Detection:
     cutout: Cutout
     power: float
     incoherent_power: float
+    noise: float
     leads: bool = False
 
     @property
@@ -77,7 +84,7 @@ def group(detections: Iterable[Detection], spectra: int, fine: int, threshold: f
     Returns
     -------
     list[Sequence[Detection]]
-        Groups, that with the strongest detection first; in each the strongest first.
+        Groups, that with the strongest hit first; in each the hit first, then by signal-to-noise ratio.
     """
     groups: list[list[Detection]] = []
     near: dict[int, list[list[Detection]]] = {}
@@ -85,19 +92,28 @@ def group(detections: Iterable[Detection], spectra: int, fine: int, threshold: f
         place = int(detection.line.middle // fine)
         candidates = [members for step in (-1, 0, 1) for members in near.get(place + step, ())]
         for members in candidates:
-            if _same(members[0].line, detection.line, spectra, fine, threshold):
+            if _same(members[0], detection, spectra, fine, threshold):
                 members.append(detection)
                 break
         else:
-            groups.append([replace(detection, leads=True)])
+            groups.append([detection])
             near.setdefault(place, []).append(groups[-1])
-    return list(groups)
+    led = [_led(members) for members in groups]
+    return sorted(led, key=lambda members: strongest_first(members[0]))
 
 
-def _same(leader: Line, other: Line, spectra: int, fine: int, threshold: float) -> bool:
-    """Whether `other` runs along `leader`."""
-    reach = guard_channels(leader, fine, threshold) + _MEASURED
+def _led(members: Sequence[Detection]) -> list[Detection]:
+    """The members of a group, the one that is the hit first."""
+    leader = max(members, key=lambda member: member.power / member.noise)
+    return [replace(leader, leads=True), *(member for member in members if member is not leader)]
+
+
+def _same(leader: Detection, other: Detection, spectra: int, fine: int, threshold: float) -> bool:
+    """Whether `other` is what another beam has of `leader`."""
+    if leader.beam == other.beam:
+        return False
+    reach = guard_channels(other.line, fine, threshold) + _MEASURED
     return (
-        abs(leader.start(spectra) - other.start(spectra)) <= reach
-        and abs(leader.end(spectra) - other.end(spectra)) <= reach
+        abs(leader.line.start(spectra) - other.line.start(spectra)) <= reach
+        and abs(leader.line.end(spectra) - other.line.end(spectra)) <= reach
     )

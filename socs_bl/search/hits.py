@@ -8,6 +8,9 @@ the edge of a coarse channel it is repeated at the other edge, where side lobes 
 A line may leave its coarse channel: the search of one coarse channel sees its neighbours' edges. A hit belongs to the
 coarse channel it is in half-way through the recording.
 
+A strong signal that drifts through much of a coarse channel is in the noise measured there. Once it is masked the noise is
+measured again without it, and what was found so far is restated against that.
+
 A line that crosses a signal runs at most twice the reach of the drifts away from it half-way. The strongest line within
 that distance on both sides is therefore the signal itself: from the strongest line inside the coarse channel the search
 climbs to it, if need be beyond the upper edge, before it believes anything (the lower neighbour has had its turn).
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,9 @@ from socs_bl.search.measure import measure
 
 LEAKAGE_MARGIN = 2.0
 CUTOUT_MARGIN = 48
+# A change of the noise, or a part of the coarse channel, that is worth measuring the noise again for, and how often.
+NOTICEABLE = 0.02
+SETTLING = 4
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,8 @@ class ChannelFinder:
             True when the channel was given up with lines left in it.
         """
         reach, own = self.grid.reach, flats[channel]
-        levels = noise(own, {block_width(block) for block in self.grid.blocks})
+        widths = {block_width(block) for block in self.grid.blocks}
+        levels = noise(own, widths)
         found: list[Cutout] = []
         threshold, base, count = lowest, channel * self.fine - reach, self.fine + 4 * reach
         power = self._window(channel, flats)
@@ -130,19 +137,38 @@ class ChannelFinder:
             if len(found) == self.limit:
                 return found, True
             top = climb(best.snr, top, 2 * reach)
-            snr = float(best.snr[top])
             middle, rate = measure(power, float(top + reach), float(best.rate[top]))
-            line = Line(base + middle, rate, snr)
-            found.append(self._cut(line, power, base))
-            inside = self._mask(line, flats, channel, lowest, power)
-            threshold = max(threshold, LEAKAGE_MARGIN * own.gap_leakage * snr)
+            found.append(self._cut(Line(base + middle, rate, float(best.snr[top])), power, base))
+            inside = self._mask(found[-1].line, flats, channel, lowest, power)
+            settled = False
+            for _ in range(SETTLING):
+                fresh = self._quieter(found[-1].line, own, levels, widths, lowest)
+                if fresh is None:
+                    break
+                # All that was found so far stood against noise that this signal was part of.
+                found = [_stronger(cutout, levels[1][1] / fresh[1][1]) for cutout in found]
+                levels, settled = fresh, True
+                inside = self._mask(found[-1].line, flats, channel, lowest, power)
+            line = found[-1].line
+            threshold = max(threshold, LEAKAGE_MARGIN * own.gap_leakage * line.snr)
             if not inside:
                 power = self._window(channel, flats)
             # Lines that cross the mask run at most this far from it half-way.
             far = 2 * reach + guard_channels(line, self.fine, lowest) + 1
-            low, high = (max(0, top - far), min(count, top + far + 1)) if inside else (0, count)
+            near = inside and not settled
+            low, high = (max(0, top - far), min(count, top + far + 1)) if near else (0, count)
             again = best_lines(power, self.grid, levels, reach + low, high - low)
             best.snr[low:high], best.rate[low:high] = again.snr, again.rate
+
+    def _quieter(
+        self, line: Line, own: FlatBeam, levels: dict[int, tuple[float, float]], widths: set[int], lowest: float
+    ) -> dict[int, tuple[float, float]] | None:
+        """The noise without a signal that is masked now, when the signal was a noticeable part of it."""
+        crossed = abs(line.rate) * self.grid.spectra + 2 * guard_channels(line, self.fine, lowest)
+        if crossed < NOTICEABLE * self.fine / 2:
+            return None
+        fresh = noise(own, widths)
+        return fresh if 0 < fresh[1][1] < (1 - NOTICEABLE) * levels[1][1] else None
 
     def _window(self, channel: int, flats: Mapping[int, FlatBeam]) -> npt.NDArray[np.float32]:
         """The coarse channel with `reach` channels below it and five times as many above; zeros beyond the band."""
@@ -182,10 +208,16 @@ class ChannelFinder:
         for channel in touched:
             if channel in flats:
                 flats[channel].power[rows, places % self.fine] = 0
+                flats[channel].masked[places % self.fine] = True
         inside = bool(touched.size == 1 and touched[0] == own)
         if inside:
             window[rows, places - (own * self.fine - self.grid.reach)] = 0
         return inside
+
+
+def _stronger(cutout: Cutout, factor: float) -> Cutout:
+    """The same with `factor` times the signal-to-noise ratio."""
+    return replace(cutout, line=replace(cutout.line, snr=cutout.line.snr * factor))
 
 
 def guard_channels(line: Line, fine: int, threshold: float) -> int:

@@ -9,8 +9,8 @@ threshold is the one at which ``N`` times that is the number of false hits allow
 independent, and the true number of false hits is smaller.
 
 ``s`` is not known but measured over ``F`` fine channels of a coarse channel, `NOISE_SAMPLES` at most, with a relative
-standard error of ``1.166 / sqrt(F)`` (that of a median absolute deviation of Gaussian noise). The probability is averaged over that error;
-with few fine channels this raises the threshold considerably.
+standard error of ``1.166 / sqrt(F)`` (that of a median absolute deviation of Gaussian noise). The probability is averaged
+over that error; with few fine channels this raises the threshold considerably.
 
 Source: the sum of exponential variables is textbook; the error of the median absolute deviation is
 ``1 / (4 phi(q) q sqrt(F))``, ``q = 0.6745`` (Serfling 1980, section 2.3.4).

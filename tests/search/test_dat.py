@@ -35,6 +35,7 @@ def test_the_text_is_what_turbo_seti_s_reader_takes_apart(tmp_path: Path) -> Non
     assert lines[3].strip().split(":")[-1].strip() == "J0408-65"
     where = lines[4].strip().split("\t")
     assert float(where[0].split(":")[-1]) == pytest.approx(61000.5 + 0.5 / 86400, abs=1e-11)
+    assert [field.split(":")[-1].strip() for field in where[1:]] == ["04h08m20.4s", "-65d45m09.1s"]
     assert where[1].startswith("RA:") and where[2].startswith("DEC:")
     step = lines[5].strip().split("\t")
     assert [float(part.split(":")[-1]) for part in step] == pytest.approx([1.024, 0.976562, 4.0, 19.456], abs=1e-6)

@@ -10,8 +10,9 @@ from socs_bl.search.hits import Cutout, Line
 SPECTRA, FINE, THRESHOLD = 20, 1024, 8.0
 
 
-def detection(middle: float, rate: float, snr: float, beam: int = -1) -> Detection:
-    return Detection(beam, Cutout(Line(middle, rate, snr), np.zeros((SPECTRA, 1), np.float32), int(middle)), 0.0, 0.0)
+def detection(middle: float, rate: float, snr: float, beam: int = -1, power: float | None = None) -> Detection:
+    cutout = Cutout(Line(middle, rate, snr), np.zeros((SPECTRA, 1), np.float32), int(middle))
+    return Detection(beam, cutout, snr if power is None else power, 0.0, 1.0)
 
 
 def grouped(*detections: Detection) -> list[list[tuple[int, float]]]:
@@ -34,10 +35,19 @@ def test_lines_that_cross_or_run_apart_stay_apart() -> None:
     assert len(grouped(detection(500, 1.0, 50.0, 0), detection(500 + FINE, 1.0, 40.0, 1))) == 2
 
 
-def test_side_lobes_belong_to_the_signal_that_is_strong_enough_for_them() -> None:
-    """Beside a signal of S/N 10^5, something weak 30 channels away is its side lobe; beside one of 50 it is not."""
-    assert len(grouped(detection(500, 0.1, 1e5, 0), detection(530, 0.1, 10.0, 1))) == 1
-    assert len(grouped(detection(500, 0.1, 50.0, 0), detection(530, 0.1, 10.0, 1))) == 2
+def test_a_strong_signal_does_not_swallow_others() -> None:
+    """Beside a signal of S/N 10^5, something 20 channels away in another beam, or in its own, is something else: its own
+    side lobes were masked where it was found."""
+    assert len(grouped(detection(500, 0.1, 1e5, 0), detection(520, 0.1, 10.0, 1))) == 2
+    assert len(grouped(detection(500, 0.1, 1e5, 0), detection(503, 0.1, 10.0, 0))) == 2
+    assert len(grouped(detection(500, 0.1, 1e5, 0), detection(503, 0.1, 10.0, 1))) == 1
+
+
+def test_the_hit_is_where_the_power_is_highest_over_the_counted_noise() -> None:
+    """A very strong signal raises the noise measured in the beam on it; that beam has it all the same."""
+    assert grouped(detection(500, 0.1, 900.0, -1, 500.0), detection(500, 0.1, 800.0, 2, 1200.0)) == [
+        [(2, 800.0), (-1, 900.0)]
+    ]
 
 
 def test_power_along_a_line_is_summed_where_there_is_any() -> None:
