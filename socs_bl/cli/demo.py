@@ -29,7 +29,7 @@ from socs_bl.services.observatory import Observatory
 from socs_bl.services.site import default_site
 
 LOOK_INTERVAL = 0.5  # seconds
-LOG_WIDTH = 132
+LOG_WIDTH = 150
 PATIENCE = 120.0  # seconds after the end of the schedule for the last search to end
 FIRST_ANSWER = 60.0  # seconds for the telescope to say what it does
 COLOURS = {"RECORD": "bold red", "PROCESS": "yellow", "READY": "green", "ERROR": "bold white on red"}

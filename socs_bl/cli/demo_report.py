@@ -126,9 +126,9 @@ def show(console: Console, outcome: Outcome) -> None:
     table = Table(title="injected against found (at the first sample of each recording)")
     for name in ("cycle", "subarray", "instance"):
         table.add_column(name, no_wrap=True)
-    for name in ("injected MHz", "Hz/s", "off, channels", "off, steps", "S/N", "theory", "ratio"):
+    for name in ("MHz", "Hz/s", "off, ch.", "off, steps", "S/N", "theory", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("signal at", "found in beam", ""):
+    for name in ("signal at", "in beam", ""):
         table.add_column(name, no_wrap=True)
     for row in outcome.rows:
         table.add_row(*_cells(row), Text(row.verdict, "green" if row.verdict == "found" else "bold red"))
