@@ -10,7 +10,7 @@ queue = analyzer.queue_status().session["data"]
 if not queue["reported"]:
     sys.exit("nothing has been searched yet")
 newest = queue["reported"][0]
-status, message, session = analyzer.process(run=f"by-hand-{time.time():.0f}", datadir=newest["datadir"], preserve=True)
+status, message, session = analyzer.process(run=f"by-hand-{time.time():.0f}", datadir=newest["datadir"], keep_raw=True)
 print(session["messages"][-1][1])
 for product in session["data"]["products"]:
     print(product)
