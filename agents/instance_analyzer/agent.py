@@ -26,6 +26,7 @@ from socs_bl.search.model import (
     WORST_GOOD_CODE,
     AbortRequested,
     Batch,
+    Listed,
     ListRead,
     Notify,
     ProcessRequested,
@@ -172,8 +173,7 @@ class InstanceAnalyzer(RawData):
             raise Refused(f"process: run {run} is that of {known.datadir}; give {datadir} a name of its own")
         if len(runner.machine.queued()) >= self.config.longest_queue:
             raise Refused(f"process: {self.config.longest_queue} runs are queued already; nothing was changed")
-        noted = await self.listing(lambda work: work.noted(datadir))
-        await self.take_over_preserved()
+        noted = await self._noted(session, datadir)
         request = ProcessRequested(
             run=run, datadir=datadir, duration=duration, preserve=preserve, min_duration=min_duration, snr=snr,
             keep_raw=keep_raw, band=noted.band, antennas=noted.antennas,
@@ -294,6 +294,18 @@ class InstanceAnalyzer(RawData):
                 raise Retry("process: the queue is not worked on; start 'work_queue', then ask again")
         return self.runner
 
+    async def _noted(self, session: Session, datadir: str) -> Listed:
+        """What the coordinator noted about a directory; waits, like the journal, for a Redis that is away."""
+        while True:
+            try:
+                noted = await self.listing(lambda work: work.noted(datadir))
+                await self.take_over_preserved()
+            except Retry as away:
+                if not await session.sleep(away.after):
+                    raise
+            else:
+                return noted
+
     def _reported(self, run: str) -> Deferred[None]:
         """Fires when a run has been reported."""
         if run not in self._waiting:
@@ -371,6 +383,8 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     group.add_argument("--root", default="/", help="directory under which the instance's absolute paths are placed")
     group.add_argument("--products", required=True, help="directory for hit lists, pictures and the catalogue")
     group.add_argument("--config", help="YAML file: what to look for, what to keep")
+    group.add_argument("--recipe-dir", help="directory of the beamformer recipes, instead of the configuration's")
+    group.add_argument("--recipe-dir", help="directory of the beamformer recipes, instead of what the file says")
     add_journal_argument(group)
     return parser
 
