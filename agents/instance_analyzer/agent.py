@@ -383,7 +383,6 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     group.add_argument("--root", default="/", help="directory under which the instance's absolute paths are placed")
     group.add_argument("--products", required=True, help="directory for hit lists, pictures and the catalogue")
     group.add_argument("--config", help="YAML file: what to look for, what to keep")
-    group.add_argument("--recipe-dir", help="directory of the beamformer recipes, instead of the configuration's")
     group.add_argument("--recipe-dir", help="directory of the beamformer recipes, instead of what the file says")
     add_journal_argument(group)
     return parser

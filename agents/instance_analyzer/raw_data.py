@@ -60,8 +60,6 @@ class RawData(MachineAgent[AnalyzerMachine]):
         self.instance = str(parse_instance(args.instance))
         config = Path(args.config) if args.config else None
         self.config = load(config, AnalyzerConfig) if config else AnalyzerConfig()
-        if args.recipe_dir:
-            self.config = self.config.with_recipes(args.recipe_dir)
         engine = engine_of(self.config, args.recipe_dir)
         self.places = Places(self.instance, Path(args.root).absolute(), Path(args.products).absolute(), engine)
 
