@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from socs_bl.commensal.calibration_model import CalibrationFetched, FetchCalibration, PhaseupRead, ReadPhaseup
 from socs_bl.commensal.effects import heard
 from socs_bl.commensal.model import (
     LegacyReturn,
@@ -58,6 +59,10 @@ class Observatory:
         Every run an analyzer has taken, with its duration in seconds.
     refuses, dead : set of str
         Instances whose analyzer takes no run; instances without a status hash.
+    traces : dict of str to str
+        What CAM's keys of every subarray say to a coordinator that starts.
+    calibrated : list of str
+        Subarrays whose solutions were fetched, in order.
     """
 
     def __init__(self, config: Mapping[str, Any] = CONFIG) -> None:
@@ -71,6 +76,8 @@ class Observatory:
         self.notices: list[Notify] = []
         self.refuses: set[str] = set()
         self.dead: set[str] = set()
+        self.traces: dict[str, str] = {}
+        self.calibrated: list[str] = []
 
     def perform(self, effect: Effect, now: float) -> Sequence[tuple[float, Event]]:
         """Answer questions, take runs, hear notifications."""
@@ -82,6 +89,11 @@ class Observatory:
                 return [(0.01, StatusRead(array=array, purpose=purpose, run=run, statuses=statuses))]
             case StartProcessing():
                 self._search(effect, now)
+            case ReadPhaseup(array=array):
+                return [(0.01, PhaseupRead(array=array, phaseup=900.0, last_config=100.0, last_stored=0.0))]
+            case FetchCalibration(array=array, phaseup=phaseup):
+                self.calibrated.append(array)
+                return [(0.01, CalibrationFetched(array=array, phaseup=phaseup, key="k", antennas=4))]
             case Notify():
                 self.notices.append(effect)
         return []
@@ -137,4 +149,5 @@ class Observatory:
 
     def snapshot(self, now: float) -> Mapping[str, Any]:
         """What the coordinator sees when it starts."""
-        return {"config": self.config}
+        statuses = {name: None if name in self.dead else daq.status(now) for name, daq in self.daqs.items()}
+        return {"config": self.config, "statuses": statuses, "cam": dict.fromkeys(self.config["arrays"], self.traces)}

@@ -38,7 +38,7 @@ MESSY = Faults(lost=0.05, repeated=0.1, jitter=2.0, slow=0.1, silent=0.05, commi
 
 def build(seed: int, faults: Faults = NO_FAULTS, kept: bool = True) -> Simulation[Any]:
     """The schedule; its messages may be lost unless they are `kept`, those that give the subarrays up never are."""
-    world = Observatory({**CONFIG, "processing_deadline": 60})
+    world = Observatory({**CONFIG, "processing_deadline": 60, "calibration": {"enabled": True, "delay": 10}})
     simulation = Simulation(CommensalMachine, CODEC, world, seed, faults)
     world.simulation = simulation
     for at, word, array in SCHEDULE:
@@ -73,6 +73,7 @@ def completed(simulation: Simulation[Any]) -> None:
     machine, world = simulation.machine, simulation.world
     assert {cell.duty for cell in machine.instances()} == {Duty.FREE}
     assert machine.ledger().completed == 4
+    assert set(world.calibrated) == {"array_1", "array_2"}
     assert not any(daq.groups for daq in world.daqs.values())
     durations = defaultdict(list)
     for (name, run), seconds in world.searched.items():
