@@ -114,6 +114,8 @@ class MachineRunner(Generic[MachineT]):
         self._pool = ThreadPool(0, 1, name=f"journal {writer}")
         self._pool.threadFactory = partial(threading.Thread, daemon=True)  # type: ignore[assignment]  # a server that hangs must not hold the exit
         self._inbox: deque[_Group] = deque()
+        self._taken: list[_Group] = []
+        self._crash = ""
         self._wake: Deferred[None] | None = None
         self._waiting: Deferred[None] | None = None
         self._timers: dict[str, Any] = {}
@@ -197,6 +199,8 @@ class MachineRunner(Generic[MachineT]):
         return await waiter
 
     def _put(self, group: _Group) -> None:
+        if self._crash:
+            raise Refused(self._crash)
         if self.fenced:
             raise Refused("another writer has taken over this journal; ask that agent, or restart this one")
         if self._stopping:
@@ -222,6 +226,7 @@ class MachineRunner(Generic[MachineT]):
             groups = [self._inbox.popleft()]
             while self._inbox and sum(len(group.events) for group in groups) < BATCH:
                 groups.append(self._inbox.popleft())
+            self._taken = groups
             await self._write(groups)
             if self._archive is not None and self.machine.sequence - self._trimmed > self._retention.entries:
                 await self._trim(self._archive)
@@ -454,7 +459,7 @@ class MachineRunner(Generic[MachineT]):
     @staticmethod
     def _fail(groups: Sequence[_Group], error: Exception) -> None:
         for group in groups:
-            if group.waiter is not None:
+            if group.waiter is not None and not group.waiter.called:
                 group.waiter.errback(error)
 
     def _refuse_inbox(self, error: Exception) -> None:
@@ -466,5 +471,11 @@ class MachineRunner(Generic[MachineT]):
             return
         self._log.failure("the machine's shell crashed", failure=failure)
         self.fenced = True
-        self._fault(f"the machine's shell crashed: {failure.value!r}; restart the agent")
-        self._refuse_inbox(Retry("the machine's shell has crashed; restart the agent"))
+        self._crash = f"the machine's shell crashed: {failure.value!r:.200}; restart the agent"
+        self._fault(self._crash)
+        # In a turn of its own: who waits may stop us, and that waits for the loop, whose end this is.
+        self._reactor.callLater(0, self._give_up, Retry(self._crash))
+
+    def _give_up(self, error: Exception) -> None:
+        self._fail(self._taken, error)
+        self._refuse_inbox(error)

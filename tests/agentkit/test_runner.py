@@ -189,6 +189,28 @@ async def test_a_poisonous_event_costs_only_itself() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_crash_of_the_shell_is_told_to_who_waits() -> None:
+    """A defect beside the machine ends the start, and whoever waits for a decision, with its text; nobody waits on."""
+    bench = Bench(Vault())
+    bench.runner._on_commit = lambda entries: {}["no such field"]
+    with pytest.raises(Retry, match="no such field"):
+        await bench.runner.start()
+    assert bench.runner.fenced and "no such field" in bench.faults[-1]
+    await bench.runner.stop()
+
+    bench = Bench(Vault())
+    await bench.runner.start()
+    bench.runner._on_commit = lambda entries: {}["no such field"]
+    first, second = (Deferred.fromCoroutine(bench.runner.submit(Ordered(lamp=lamp))) for lamp in "ab")
+    for waiting in (first, second):
+        with pytest.raises(Retry, match="no such field"):
+            await waiting
+    with pytest.raises(Refused, match="no such field"):
+        bench.runner.feed(Ordered(lamp="c"))
+    await bench.runner.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_long_journal_is_moved_into_the_archive(tmp_path: Path) -> None:
     """When the journal has grown as far as it may its entries lie in archive files, and what is left still replays."""
     bench = Bench(Vault())
