@@ -6,6 +6,7 @@ progress and describes its end in the same way whatever the engine (`socs_bl.sea
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from socs_bl.core import config as configuration
@@ -46,6 +47,12 @@ class Engine(NamedTuple):
         return ["--engine", self.name, "--settings", asked.model_dump_json()]
 
 
-def engine_of(config: AnalyzerConfig) -> Engine:
-    """The engine a configuration asks for."""
-    return Engine(config.engine, config.seticore if config.engine == "seticore" else config.search)
+def engine_of(config: AnalyzerConfig, recipe_dir: str | None = None) -> Engine:
+    """The engine a configuration asks for; `recipe_dir`, when given, is where its recipes are."""
+    if config.engine == "seticore":
+        return Engine(
+            config.engine, config.seticore.model_copy(update={"recipe_dir": recipe_dir} if recipe_dir else {})
+        )
+    return Engine(
+        config.engine, config.search.model_copy(update={"recipe_dir": Path(recipe_dir)} if recipe_dir else {})
+    )
