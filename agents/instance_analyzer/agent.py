@@ -384,7 +384,6 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     group.add_argument("--products", required=True, help="directory for hit lists, pictures and the catalogue")
     group.add_argument("--config", help="YAML file: what to look for, what to keep")
     group.add_argument("--recipe-dir", help="directory of the beamformer recipes, instead of what the file says")
-    group.add_argument("--recipe-dir", help="directory of the beamformer recipes, instead of what the file says")
     add_journal_argument(group)
     return parser
 
