@@ -228,8 +228,8 @@ class Telescope(Agent):
         wrong_timestamps: float | None = None,
         stalled: int | None = None,
     ) -> str | None:
-        """observe(cycles=None, seed=None, gap=None, dropped=None, duplicated=None, reordered=None, wrong_timestamps=None, \
-                   stalled=None)
+        """observe(cycles=None, seed=None, gap=None, dropped=None, duplicated=None, reordered=None, \
+wrong_timestamps=None, stalled=None)
 
         **Task** (abortable) - Play the schedule with all its subarrays: F-engines with injected tones, then per
         subarray one target a cycle at the schedule's times, whatever others make of it. An abort, or a failure, takes
@@ -239,8 +239,10 @@ class Telescope(Agent):
             cycles (int, optional): Targets per subarray, instead of the schedule's.
             seed (int, optional): Seed of targets and tones, instead of the schedule's.
             gap (float, optional): Seconds between tracks, instead of the schedule's.
-            dropped, duplicated, reordered, wrong_timestamps (float, optional): Fractions of the heaps that suffer this,
-                instead of the schedule's.
+            dropped (float, optional): Fraction of the heaps that are not sent, instead of the schedule's; likewise the next.
+            duplicated (float, optional): Fraction sent twice.
+            reordered (float, optional): Fraction sent with later ones.
+            wrong_timestamps (float, optional): Fraction with a wrong timestamp.
             stalled (int, optional): Number of an antenna in each subarray, from 0, that sends nothing.
 
         Examples:
