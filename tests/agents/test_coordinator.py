@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ import yaml
 
 from socs_bl.agentkit import SiteAgent
 from socs_bl.agents.coordinator.agent import CommensalCoordinator, add_agent_args
+from socs_bl.commensal.metadata import keys_of
 from socs_bl.services.process import free_port
+from tests.commensal.bench import sensors
 from tests.harness.agent_case import (
     AgentCase,
     arguments,
@@ -199,3 +203,101 @@ async def test_sinks_are_told_and_a_dead_one_changes_nothing(site: Any, monkeypa
         assert shown(agent) == "CONFIGURING" and not agent.site_agent.sessions["coordinate"].degraded
     finally:
         await service.port.stopListening()
+
+
+# -- operations -----------------------------------------------------------------------------------------------------
+
+HEAP = 0.064  # seconds a packet index lasts with the sensors of the bench
+
+
+def cam_configures(client: redis.Redis, array: str, streams: int) -> float:
+    """CAM's keys of a subarray whose packet index began a while ago; the Unix time of index 0."""
+    sync = float(int(time.time()) - 1000)
+    client.mset({f"{array}:cbf_name": "cbf_1", f"{array}:cbf_prefix": "wide"})
+    values = sensors(streams, sync_time=str(sync), last_target=str(time.time()), last_config=str(sync))
+    keys = keys_of(array, "cbf_1", "wide")
+    client.rpush(keys["antennas"], "m000", "m001", "m002", "m003")
+    client.mset({keys[short]: text for short, text in values.items() if short != "antennas"})
+    return sync
+
+
+def daqs_say(client: redis.Redis, sync: float, **changes: str) -> None:
+    """Status hashes of both instances."""
+    for name in ("blpn64/0", "blpn64/1"):
+        pulse = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime())
+        status = {"PKTIDX": str(int((time.time() - sync) / HEAP)), "NETSTAT": "receiving", "DAQPULSE": pulse}
+        client.hset(f"bluse://{name}/status", mapping={**status, "DAQSTATE": "LISTEN", **changes})
+        client.expire(f"bluse://{name}/status", 60)
+
+
+async def refused(agent: CommensalCoordinator, name: str, **parameters: object) -> str:
+    """Why a task was refused."""
+    session = await run_operation(agent, name, **parameters)
+    assert not session["success"]
+    return str(session["messages"])
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_a_subarray_by_hand(site: Any, fresh_redis: str) -> None:
+    """Planned, subscribed, recorded, stopped, explained and given up by operations alone; each says what came of it."""
+    agent = site()
+    with redis.Redis.from_url(fresh_redis, decode_responses=True) as client:
+        sync = cam_configures(client, "array_1", 8)
+        await coordinate(agent)
+        planned = (await run_operation(agent, "plan_allocation", array="array_1"))["data"]
+        assert (planned["allocated"], planned["requested"], planned["reason"]) == (2, 2, "")
+        short = (await run_operation(agent, "plan_allocation", streams="spead://239.192.40.0+11:7148"))["data"]
+        assert short["uncovered"] == 4 and "of 2 there are" in short["reason"]
+        subscribed = (await run_operation(agent, "subscribe", array="array_1"))["data"]
+        assert subscribed["allocated"] == 2 and subscribed["instances"]["blpn64/1"]["schan"] == 64
+        assert client.get("array_1:freesub_state") == "SUBSCRIBED"
+        daqs_say(client, sync)
+        wish = {"array": "array_1", "dwell": 30.0, "lead_seconds": 3.0, "target": "Vega, radec, 18:36:56, 38:47:01"}
+        recorded = (await run_operation(agent, "start_recording", **wish))["data"]
+        assert recorded["target"] == "Vega" and recorded["instances"] == ["blpn64/0", "blpn64/1"]
+        assert recorded["ends"] - recorded["pktstart_ts"] == 30.0
+        assert client.hget("bluse:array_1-0///set", "PKTSTART") == str(recorded["pktstart"])
+        assert "RECORD" in await refused(agent, "unsubscribe", array="array_1")
+        stopped = (await run_operation(agent, "stop_recording", array="array_1", reason="wind"))["data"]
+        assert stopped["obsid"] == recorded["obsid"] and stopped["too_short"]
+        story = (await run_operation(agent, "explain", subject="blpn64/1"))["data"]
+        assert "processing" in story["standing"][0] and "wind" in str(story["chapters"])
+        given_up = (await run_operation(agent, "unsubscribe", array="array_1", force=True))["data"]
+        assert given_up["busy"] == {"blpn64/0": "processing", "blpn64/1": "processing"}
+        drained = (await run_operation(agent, "drain", instance="blpn64"))["data"]["duties"]
+        assert drained == given_up["busy"]
+        figures = (await run_operation(agent, "obs_stats"))["data"]
+        assert figures["arrays"].keys() == {"array_1", "array_2"}
+
+
+@pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_what_is_seen_and_kept(site: Any, fresh_redis: str) -> None:
+    """Instances, metadata, proposals, differences and the saved state: read from a real Redis, and shown."""
+    agent = site()
+    with redis.Redis.from_url(fresh_redis, decode_responses=True) as client:
+        sync = cam_configures(client, "array_1", 8)
+        await coordinate(agent)
+        daqs_say(client, sync, DESTIP="239.192.40.0+3")
+        seen = (await run_operation(agent, "monitor_instances", test_mode=True))["data"]
+        assert seen["count"] == {"alive": 2, "receiving": 2, "recording": 0, "silent": 0, "stale": 0}
+        assert 0 < seen["instances"]["blpn64/0"]["ttl"] <= 60 and abs(seen["instances"]["blpn64/0"]["pulse_age"]) < 30
+        metadata = (await run_operation(agent, "update_metadata", test_mode=True))["data"]["arrays"]
+        assert metadata["array_1"]["values"]["n_channels"] == "128" and not metadata["array_1"]["fault"]
+        assert metadata["array_1"]["missing"] == [] and "cbf" in metadata["array_2"]["fault"]
+        rules = (await run_operation(agent, "set_proposal_rules", skip_ids=["EXT-1"]))["data"]
+        assert rules["arrays"]["array_1"] == {"proposal": "EXT-1", "mode": "skip"}
+        found = (await run_operation(agent, "reconcile"))["data"]["differences"]
+        assert [(item["instance"], item["remedy"]) for item in found] == [("blpn64/0", "rest"), ("blpn64/1", "rest")]
+        kept = (await run_operation(agent, "save_state", slot="evening"))["data"]
+        assert json.loads(client.get(kept["key"]) or "")["keys"]["free_instances"] == '["blpn64/0","blpn64/1"]'
+        loaded = (await run_operation(agent, "load_state", slot="evening"))["data"]
+        assert loaded["arrays"]["array_2"] == {"freesub": "FREE", "recproc": "READY"}
+        assert "nothing is kept" in await refused(agent, "load_state", slot="morning")
+        client.zadd("array_1:cal_solutions:index", {"array_1:cal_solutions:20200101T000000Z": 1577836800})
+        expired = (await run_operation(agent, "expire_cals"))["data"]["removed"]
+        assert expired == {"array_1": 1, "array_2": 0}
+        assert "telescope state" in (await run_operation(agent, "fetch_cal", array="array_1"))["data"]["result"]
+        failed = await refused(agent, "supervise", instance="blpn64/0", part="recorder")
+        assert "HostManager" in failed
