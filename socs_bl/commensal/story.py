@@ -99,7 +99,8 @@ class CommensalTeller(Teller[CommensalMachine]):
                 return [f"is drained: {cell.reason}; undrain puts it back"]
             case Duty.READY:
                 return [f"is ready and belongs to {cell.owner}", *self._of(machine, cell.owner)]
-        return [f"is {cell.duty.value} {cell.run} for {cell.owner}", *self._of(machine, cell.owner)]
+        leaves = ["goes out of service when its run has ended"] if machine.draining(name) else []
+        return [*leaves, f"is {cell.duty.value} {cell.run} for {cell.owner}", *self._of(machine, cell.owner)]
 
     def _of(self, machine: CommensalMachine, array: str) -> list[str]:
         return [f"{array} {text}" for text in self._array(machine, array)] if machine.array(array) else []
