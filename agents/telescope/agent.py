@@ -13,6 +13,7 @@ from socs_bl.agentkit import Agent, FeedSchema, Session, SiteAgent, operation, r
 from socs_bl.core.clock import SystemClock, compact_utc
 from socs_bl.core.config import check, load
 from socs_bl.core.errors import Refused, Retry
+from socs_bl.services.process import free_port
 from socs_bl.services.redis_server import connect
 from socs_bl.services.redis_url import add_redis_arguments
 from socs_bl.simulators import cam
@@ -47,7 +48,8 @@ class Telescope(Agent):
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
         self.clock = SystemClock()
-        self.schedule = load(Path(args.config), Schedule) if args.config else Schedule()
+        schedule = load(Path(args.config), Schedule) if args.config else Schedule()
+        self.schedule = schedule.on_port(free_port()) if args.own_port else schedule
         self.control = Control(self.schedule)
         self.redis = connect(args.redis_url)
         self.run_dir = Path(args.run_dir)
@@ -398,6 +400,11 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     add_redis_arguments(group, "Redis that CAM's keys and alerts go to")
     group.add_argument("--config", help="schedule (YAML); without it, the demonstration")
     group.add_argument("--interface", default="127.0.0.1", help="address of the interface the F-engines send through")
+    group.add_argument(
+        "--own-port",
+        action="store_true",
+        help="send to a UDP port that is free now, not the schedule's: telescopes on one machine do not hear each other",
+    )
     group.add_argument("--run-dir", default="run/telescope", help="where injected tones and logs are written")
     return parser
 

@@ -304,6 +304,11 @@ class Schedule(Config):
                 )
         return self
 
+    def on_port(self, port: int) -> Schedule:
+        """The same with all streams on another UDP port."""
+        moved = tuple(subarray.model_copy(update={"port": port}) for subarray in self.subarrays)
+        return self.model_copy(update={"subarrays": moved})
+
     def subarray(self, name: str) -> SubarrayConfig:
         """The subarray of that name.
 

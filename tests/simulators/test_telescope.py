@@ -185,3 +185,11 @@ def test_targets_by_any_name_or_description() -> None:
     for text in ("nobody", "a, azel, 1:00:00, 2:00:00", "a, radec, x, y", "", "a|b;c, radec, 1:00:00, 2:00:00"):
         with pytest.raises(Refused, match="target"):
             schedule.target(text)
+
+
+def test_a_schedule_on_another_port_is_otherwise_the_same() -> None:
+    """Promise: moved to another port, every stream is on it, CAM says so, and nothing else changes."""
+    schedule, moved = Schedule(), Schedule().on_port(40404)
+    assert {subarray.port for subarray in moved.subarrays} == {40404}
+    assert all(subarray.stream_url.endswith(":40404") for subarray in moved.subarrays)
+    assert moved.on_port(schedule.subarrays[0].port) == schedule
