@@ -11,6 +11,6 @@ if not queue["reported"]:
     sys.exit("nothing has been searched yet")
 newest = queue["reported"][0]
 status, message, session = analyzer.process(run=f"by-hand-{time.time():.0f}", datadir=newest["datadir"], keep_raw=True)
-print(session["messages"][-1][1])
+print(f"{session['data']['reason']}, {session['data']['hits']} hits")
 for product in session["data"]["products"]:
     print(product)

@@ -16,6 +16,7 @@ NIGHT = [
     ("socs-bl explain blpn64/1", "release_instance"),
     ("socs-bl explain array_1", "blpn64/1 quarantined: did not start recording|no status"),
     ("socs-bl replay", "tracking"),
+    ("maintenance.py", "blpn64/1 is drained(.*\n)+.*blpn64/1 is free"),
     ("hits.py", r"blpn64/0 MeerKAT:array_1:.* hits\n(.*\n)*blpn64/1 MeerKAT:array_1:"),
     ("morning.py", "[1-9] recordings searched, 2 instances free"),
     ("search_again.py", r"\.dat"),
