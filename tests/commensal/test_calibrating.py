@@ -57,6 +57,22 @@ def test_old_solutions_stay(event: PhaseupRead) -> None:
     assert bench.codes() == ["calibration-skipped"], "who asks is told again"
 
 
+def test_what_has_not_changed_is_not_told_again() -> None:
+    """Recordings that follow each other do not repeat that there is nothing new."""
+    bench = recording()
+    bench.answer(ask(bench), read(stored=500.0))
+    bench.fire("start/array_1")
+    bench.status()
+    bench.fire("record/array_1")
+    bench.status()
+    bench.result("blpn64/0")
+    bench.result("blpn64/1")
+    bench.record()
+    bench.codes()
+    bench.answer(ask(bench), read(stored=500.0))
+    assert bench.codes() == []
+
+
 def test_failures_are_told_and_nothing_hangs() -> None:
     """A telescope state that does not answer costs a warning; the recording goes on, and the next look is free."""
     bench = recording()

@@ -78,6 +78,15 @@ def test_an_instance_that_did_not_start_while_we_were_down() -> None:
     assert bench.quarantined() == ["blpn64/1"] and bench.states()[1] == "RECORD"
 
 
+def test_before_the_check_nobody_is_suspected() -> None:
+    """PKTSTART may still lie ahead: the check after the start comes by itself."""
+    bench = Bench(dwell=200)
+    bench.subscribe()
+    bench.record()
+    bench.restart(world={"statuses": shown(bench, DAQSTATE="LISTEN")})
+    assert not bench.wanted(ReadStatus) and "start/array_1" in bench.timers
+
+
 def test_near_the_end_nobody_is_suspected() -> None:
     """DAQs stop at the end of a block, before the planned end: that is no failure."""
     bench = Bench(dwell=200)

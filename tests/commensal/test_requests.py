@@ -138,6 +138,16 @@ def test_subscribe_with_wishes() -> None:
     assert len(bench.array("array_2").shares) == 3, "a wish holds for one subscription"
 
 
+def test_instances_must_know_what_to_receive() -> None:
+    """Between the claim and the messages to the groups nothing is recorded."""
+    bench = Bench()
+    bench.ask("subscribe", "array_1")
+    bench.metadata()
+    assert "not told its instances" in bench.ask("start_recording", "array_1")
+    bench.fire("announce/array_1")
+    assert not bench.ask("start_recording", "array_1")
+
+
 def test_unsubscribe_by_force() -> None:
     """Busy subarrays are given up only by force: the recording is closed and searched; restarts are asked for."""
     bench = recording()

@@ -147,8 +147,9 @@ def test_it_does_not_come_back_for_ever() -> None:
         look(bench, beat(number))
     assert bench.duties()["blpn64/1"] == "free"
     bench.cam("deconfigure")
-    for name in ("blpn64/0",):
-        bench.result(name, run=next(key for key in bench.machine.cells if key.startswith("run/")).removeprefix("run/"))
+    bench.result(
+        "blpn64/0", run=next(key for key in bench.machine.cells if key.startswith("run/")).removeprefix("run/")
+    )
     bench.subscribe("array_2")
     bench.record("array_2")
     bench.fire("start/array_2")
@@ -167,6 +168,21 @@ def test_bad_codes_have_no_heartbeat() -> None:
     bench.ask("quarantine_instance", "blpn65/0")
     assert "watch/pool" not in bench.timers
     assert "watch/pool" not in silent(release_on_heartbeat=False).timers
+
+
+def test_bad_codes_after_a_silence() -> None:
+    """One that came back by itself and then returns a bad code stays out: that is no silence."""
+    bench = silent()
+    for number in range(4):
+        look(bench, beat(number))
+    bench.cam("deconfigure")
+    bench.result(
+        "blpn64/0", run=next(key for key in bench.machine.cells if key.startswith("run/")).removeprefix("run/")
+    )
+    bench.subscribe("array_2")
+    bench.process("array_2")
+    bench.result("blpn64/1", code=2, array="array_2")
+    assert bench.quarantined() == ["blpn64/1"] and "watch/pool" not in bench.timers
 
 
 def test_one_that_returned_nothing_must_have_been_down() -> None:
