@@ -88,10 +88,7 @@ class Reconciling(Processing):
 
     def _should_record(self, array: Subarray) -> bool:
         """Whether the check after the start is over and the end is not near: DAQs stop at a block's end."""
-        run = self.run(array.run)
-        if run is None or run.closed or array.stopping or f"start/{array.name}" in self.timers:
-            return False
-        return self.now.wall < run.ended - self.config.dwell_margin
+        return f"start/{array.name}" not in self.timers and self.goes_on(array)
 
     def _reconcile_instances(self, statuses: Statuses) -> None:
         tell: set[str] = set()

@@ -237,14 +237,33 @@ class Recording(Subscription):
 
     def on_start_check(self, array: Subarray) -> None:
         """Every instance should be recording by now."""
-        if array.recproc is RecProc.RECORD and not array.stopping:
+        if array.recproc is not RecProc.RECORD or array.stopping:
+            return
+        if self.goes_on(array):
             instances = self.members(array, Duty.RECORDING)
             effect = ReadStatus(array=array.name, purpose=STARTED, run=array.run, instances=instances)
             self.issue(effect, lane=array.name)
+        else:
+            self._too_late(array)
+
+    def goes_on(self, array: Subarray) -> bool:
+        """Whether the DAQs should be recording now; near the end not: they stop by themselves, at the end of a block."""
+        run = self.run(array.run)
+        if run is None or run.closed or array.stopping:
+            return False
+        return self.now.wall < run.ended - min(self.config.dwell_margin, (run.ended - run.started) / 4)
+
+    def _too_late(self, array: Subarray) -> None:
+        """We were away, or the answer was slow, until the DAQs had stopped by themselves."""
+        text = f"{array.name}: whether all began to record {array.run} was not seen in time; their search will show it"
+        self.notify(Severity.WARNING, "unchecked", text, array.name)
 
     def on_started_status(self, array: Subarray, event: StatusRead) -> None:
         """Quarantine instances that do not record; the others go on."""
         if array.recproc is not RecProc.RECORD or array.run != event.run or array.stopping:
+            return
+        if not self.goes_on(array):
+            self._too_late(array)
             return
         for name in self.members(array, Duty.RECORDING):
             status = event.statuses.get(name)

@@ -181,6 +181,31 @@ def test_start_check_is_within_the_dwell(dwell: float, after: float) -> None:
     assert bench.machine.timers["start/array_1"].deadline == pytest.approx(run.started + after)
 
 
+def test_a_check_that_comes_too_late() -> None:
+    """Away until the DAQs have stopped by themselves: nobody is quarantined for that, and the recording is searched."""
+    bench = Bench()
+    bench.subscribe()
+    run = bench.machine.run(bench.record())
+    bench.now = run.ended + 1
+    bench.restart()
+    bench.fire("start/array_1")
+    assert not bench.wanted(ReadStatus) and "unchecked" in bench.codes()
+    bench.fire("record/array_1")
+    bench.status(DAQSTATE="LISTEN")
+    assert bench.states()[1] == "PROCESS" and bench.quarantined() == []
+
+
+def test_an_answer_that_comes_too_late() -> None:
+    """The same when the status hashes were asked for in time and read when all was over."""
+    bench = Bench()
+    bench.subscribe()
+    run = bench.machine.run(bench.record())
+    bench.fire("start/array_1")
+    bench.now = run.ended + 1
+    bench.status(DAQSTATE="LISTEN")
+    assert bench.quarantined() == [] and "unchecked" in bench.codes()
+
+
 def test_nobody_starts() -> None:
     """When nobody records there is nothing to search: ERROR, which reset_array ends."""
     bench = Bench()
