@@ -26,6 +26,7 @@ COMMENSAL_CHANGES = {
     "hashpipe_instances": ["blpn64/0", "blpn64/1"],
     "dwell": 6,
     "dwell_margin": 1.5,
+    "heartbeat_for": 600,
     "shortest_recording": 3,
     "confirm_pause": 10,  # a busy machine shows late what it was told, and being told again would be in the log
     "primary_proposals": ["EXT-20220504-DM-01"],
