@@ -249,6 +249,7 @@ async def test_a_subarray_by_hand(site: Any, fresh_redis: str) -> None:
         assert (planned["allocated"], planned["requested"], planned["reason"]) == (2, 2, "")
         short = (await run_operation(agent, "plan_allocation", streams="spead://239.192.40.0+11:7148"))["data"]
         assert short["uncovered"] == 4 and "of 2 there are" in short["reason"]
+        assert "array_2:cbf_name" in await refused(agent, "subscribe", array="array_2")
         subscribed = (await run_operation(agent, "subscribe", array="array_1"))["data"]
         assert subscribed["allocated"] == 2 and subscribed["instances"]["blpn64/1"]["schan"] == 64
         assert client.get("array_1:freesub_state") == "SUBSCRIBED"

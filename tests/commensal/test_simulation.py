@@ -48,6 +48,10 @@ def build(seed: int, faults: Faults = NO_FAULTS, kept: bool = True) -> Simulatio
             simulation.say(at, Requested(what="release_instance", name=name))
         world.refuses.update(INSTANCES[seed % 3 : seed % 3 + 1])
         world.dead.update(INSTANCES[2 + seed % 4 :][:1])
+        simulation.call(70.0 + seed % 30, world.dead.clear)  # it comes back, and is heard of
+        drained = INSTANCES[seed % len(INSTANCES)]
+        simulation.say(20.0 + 3 * (seed % 10), Requested(what="drain", name=drained), droppable=False)
+        simulation.say(150.0, Requested(what="undrain", name=drained), droppable=False)
     for at, word, array in GIVEN_UP:
         simulation.say(at, TelescopeEvent(word=word, array=array), droppable=False)
     return simulation
