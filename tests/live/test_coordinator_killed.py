@@ -100,5 +100,6 @@ def test_killed_in_every_state_of_a_cycle(subarray: Subarray) -> None:
     assert disturbed == undisturbed
     assert subarray.coordinate()["quarantined"] == {}
     new = subarray.redis.xrevrange("socs_bl:results", count=subarray.redis.xlen("socs_bl:results") - results)
-    assert len(new) == len({(fields["run"], fields["instance"]) for _, fields in new}) == 4
+    # An analyzer that is asked again, by a coordinator that was killed before it knew, tells its result again.
+    assert len({(fields["run"], fields["instance"]) for _, fields in new}) == 4
     assert {fields["code1"] for _, fields in new} == {"0"}
