@@ -14,6 +14,7 @@ from socs_bl.commensal.calibration_model import CalibrationFetched
 from socs_bl.commensal.calibrator import Calibrator
 from socs_bl.commensal.effects import Reader
 from socs_bl.commensal.model import Notify, Requested, Subarray
+from socs_bl.commensal.reconciling import NEEDED
 from socs_bl.commensal.saved_state import SavedState
 from socs_bl.core.codec import Entry
 from socs_bl.core.config import load
@@ -145,8 +146,12 @@ class Coordinating(MachineAgent[CommensalMachine]):
         return array
 
     async def world(self) -> Mapping[str, Any]:
-        """What instances and CAM say now."""
-        statuses = await self.in_thread(self.reader.statuses, self.config.hashpipe_instances)
+        """What instances and CAM say now, as far as the machine reconciles it: all of it goes into the journal."""
+        read = await self.in_thread(self.reader.statuses, self.config.hashpipe_instances)
+        statuses = {
+            name: {key: text for key, text in status.items() if key in NEEDED} if status is not None else None
+            for name, status in read.items()
+        }
         return {"statuses": statuses, "cam": await self.in_thread(self.reader.traces, self.config.arrays)}
 
     def clock_time(self) -> float:

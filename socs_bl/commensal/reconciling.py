@@ -17,6 +17,9 @@ from socs_bl.commensal.recording import STARTED
 from socs_bl.commensal.subscription import CONFIRM, NOWHERE
 from socs_bl.core.clock import iso_utc
 
+# Fields of a status hash that are looked at here.
+NEEDED = frozenset({"SUBARRAY", "DESTIP", "SCHAN", "FENCHAN", "DAQSTATE"})
+
 Statuses = Mapping[str, Mapping[str, str] | None]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from socs_bl.commensal import allocation
 from socs_bl.commensal.machine import CommensalMachine
-from socs_bl.commensal.model import Drain, Duty, Rules, Subarray
+from socs_bl.commensal.model import Drain, Duty, Instance, Rules, Subarray
 
 PULSE_FORMAT = "%a %b %d %H:%M:%S %Y"  # C's ctime
 FRESH_SECONDS = 60.0  # the original's helper calls an older DAQPULSE broken
@@ -18,13 +18,22 @@ FRESH_SECONDS = 60.0  # the original's helper calls an older DAQPULSE broken
 
 def overview(machine: CommensalMachine) -> dict[str, Any]:
     """Subarrays, pool and counters."""
-    counts = Counter(cell.duty for cell in machine.instances())
+    counts: Counter[Duty] = Counter()
+    quarantined: dict[str, str] = {}
+    draining: dict[str, str] = {}
+    for cell in machine.cells.values():  # once, since it is shown after every commit
+        if isinstance(cell, Instance):
+            counts[cell.duty] += 1
+            if cell.duty is Duty.QUARANTINED:
+                quarantined[cell.name] = cell.reason
+        elif isinstance(cell, Drain):
+            draining[cell.instance] = cell.reason
     ledger = machine.ledger()
     return {
         "arrays": {name: _array(machine, cell) for name, cell in _arrays(machine).items()},
         "pool": {duty.value: counts[duty] for duty in Duty},
-        "quarantined": {cell.name: cell.reason for cell in machine.instances() if cell.duty is Duty.QUARANTINED},
-        "draining": {cell.instance: cell.reason for cell in machine.cells.values() if isinstance(cell, Drain)},
+        "quarantined": quarantined,
+        "draining": draining,
         "completed_runs": ledger.completed,
         "bad_messages": ledger.bad_messages,
         "journal_sequence": machine.sequence,
