@@ -82,6 +82,7 @@ class ArrayOperations(Coordinating):
         """
         names = [str(parse_instance(name)) for name in instances or ()]
         name = parse_subarray(array)
+        self.told.pop(name, None)
         await self.wish(session, "subscribe", name, max_instances=max_instances, instances=names)
 
         def met(machine: CommensalMachine) -> bool:
@@ -182,6 +183,7 @@ class ArrayOperations(Coordinating):
             "min_quorum": min_quorum,
             "target": target,
         }
+        self.told.pop(name, None)
         await self.wish(session, "start_recording", name, **options)
         patience = self.config.target_tries * (self.config.target_pause + ANSWER) + ANSWER
         machine = await self.settled(
