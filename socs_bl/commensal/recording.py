@@ -37,6 +37,7 @@ RECORD = "record"
 STARTED = "started"
 ENDED = "ended"
 LARGEST_SPREAD = 60.0
+LOST_ALL = "it has lost all its instances; unsubscribe and subscribe it"
 
 
 class Recording(Subscription):
@@ -52,7 +53,11 @@ class Recording(Subscription):
 
     def prepare_recording(self, array: Subarray, wish: Wish | None = None) -> None:
         """Begin to collect what a recording needs; `wish` is that of the operator who asks for it."""
-        if array.recproc is RecProc.READY and not self.preparing(array.name) and array.shares:
+        if array.recproc is not RecProc.READY or self.preparing(array.name):
+            return
+        if not array.shares:
+            self.notify(Severity.WARNING, "not-recorded", f"{array.name} does not record: {LOST_ALL}", array.name)
+        else:
             self.put(f"preparation/{array.name}", Preparation(array=array.name, wish=wish))
             self.issue(ReadMetadata(array=array.name, purpose=RECORD), lane=array.name)
 
@@ -131,6 +136,9 @@ class Recording(Subscription):
         """Choose PKTSTART from the packet indices and start, or say why not."""
         preparation = self.preparing(array.name)
         if preparation is None or array.band is None:
+            return
+        if not self.members(array, Duty.READY):
+            self.give_up_preparation(array.name, LOST_ALL)
             return
         elsewhere = self.elsewhere(array, event.statuses)
         if elsewhere:

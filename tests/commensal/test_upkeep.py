@@ -51,6 +51,27 @@ def test_a_ready_instance_leaves_its_subarray() -> None:
     assert bench.states() == ("SUBSCRIBED", "READY")
 
 
+@pytest.mark.parametrize("when", ["before", "between", "at last"])
+def test_all_are_drained(when: str) -> None:
+    """A subarray that loses all its instances, before or while a recording is prepared, does not record and says why."""
+    bench = Bench()
+    bench.subscribe()
+    if when == "before":
+        bench.ask("drain", "blpn64")
+    bench.cam("tracking")
+    if when == "between":
+        bench.ask("drain", "blpn64")
+    if when != "before":
+        bench.metadata()
+    if when == "at last":
+        bench.ask("drain", "blpn64")
+    if when != "before":
+        (read,) = bench.wanted(ReadStatus)
+        bench.statuses(dict.fromkeys(read.instances or ("blpn64/0",), {}))
+    assert bench.states() == ("SUBSCRIBED", "READY") and "lost all" in bench.notices[-1].text
+    assert not bench.to_do and not bench.timers
+
+
 @pytest.mark.parametrize("deconfigured", [False, True])
 def test_a_working_instance_finishes_its_run(deconfigured: bool) -> None:
     """It records and searches to the end, also when the subarray is given up meanwhile, and is drained then."""
