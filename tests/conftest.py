@@ -20,6 +20,7 @@ from twisted.internet import defer
 from xdist.scheduler import LoadScopeScheduling
 
 from socs_bl.core.errors import Refused
+from socs_bl.search import seticore_files
 from socs_bl.services import crossbar_node, redis_server
 from socs_bl.services.crossbar_node import CrossbarNode
 from socs_bl.services.redis_server import RedisServer
@@ -104,6 +105,13 @@ def reactor_running() -> None:
     running = defer.Deferred()
     reactor.callWhenRunning(running.callback, None)
     pytest_twisted.blockon(running)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schemas_loaded() -> None:
+    """Load the Cap'n Proto schemas now: the library keeps their folders open for good, whichever test is the first."""
+    for name in ("hit", "stamp"):
+        seticore_files.schema(name)
 
 
 @pytest.fixture(autouse=True)

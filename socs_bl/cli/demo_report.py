@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from socs_bl.cli.demo_theory import theory
 from socs_bl.cli.demo_timeline import timeline_json
 from socs_bl.commensal.timeline import Row as Happened
 from socs_bl.core.errors import Refused
@@ -106,7 +107,7 @@ def collect(truths: Sequence[Path], products: Path, completed: int, timeline: Se
     tones = [structs.replace(tone, cycle=cycle) for cycle, truth in enumerate(read, 1) for tone in truth.tones]
     missing = max(recording.missing for recording in recordings)
     beamformed = all(recording.beams for recording in recordings)
-    rows = compare(tones, recordings)
+    rows = compare(tones, recordings, theory)
     return Outcome(read, rows, len(recordings), completed, missing, beamformed, tuple(timeline))
 
 
@@ -138,7 +139,7 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(f"largest fraction of a recording that was not received: {outcome.missing:.3%}")
     if ratios := _span(outcome.snr_ratios):
         console.print(
-            "signal-to-noise ratio over theory (radiometer formula, scalloping, drift smearing):"
+            "signal-to-noise ratio over theory (radiometer formula, scalloping, drift smearing, lines tried):"
             f" {ratios['min']:.2f} to {ratios['max']:.2f}, mean {ratios['mean']:.2f}"
         )
     if not outcome.beamformed:

@@ -51,7 +51,7 @@ class SearchConfig(Config):
     fine_channels: int | None = Field(default=None, ge=MIN_FINE_CHANNELS)
     fine_resolution_hz: float = Field(default=1.0, gt=0)
     snr: float | None = Field(default=None, ge=3.0)
-    false_hits_per_run: float = Field(default=0.01, gt=0)
+    false_hits_per_run: float = Field(default=0.001, gt=0)
     max_drift_hz_s: float = Field(default=4.0, gt=0)
     min_duration_s: float = Field(default=10.0, ge=0)
     max_missing: float = Field(default=0.5, ge=0, lt=1)

@@ -2,13 +2,13 @@
 
 Made afterwards, by whoever ran both. Which recordings should hold a tone follows from their own times and frequency
 ranges; a tone's frequency is carried from its reference time to the first sample of each recording, where searches
-report theirs. What signal-to-noise ratio it must have there is said by `socs_bl.simulators.expectation`, and which beam it
-must be in by its position: a beam is known by the name of the target it points at.
+report theirs. Which beam it must be in follows from its position: a beam is known by the name of the target it points at.
+What signal-to-noise ratio it must have depends on how it is searched; whoever compares brings the theory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,6 @@ from typing import Literal
 import msgspec
 
 from socs_bl.core.errors import Refused
-from socs_bl.simulators.expectation import Resolution, expected_snr
 from socs_bl.simulators.truth import InjectedTone
 
 Verdict = Literal["found", "wrong beam", "missed", "not recorded", "unexpected"]
@@ -163,7 +162,7 @@ class Row:
     frequency_channels, drift_steps : float or None
         Hit minus tone, in fine channels and drift steps of the search.
     expected_snr : float or None
-        What theory gives for the tone in the beam it was found in, or should have been.
+        What theory gives for the tone in the beam it was found in, or should have been; None without a theory.
     """
 
     verdict: Verdict
@@ -184,7 +183,13 @@ class Row:
         return self.hit.snr / self.expected_snr
 
 
-def compare(truth: Sequence[InjectedTone], recordings: Iterable[SearchedRecording]) -> list[Row]:
+Theory = Callable[[InjectedTone, SearchedRecording, bool], float]
+"""Signal-to-noise ratio that a search must find for a tone in a recording; True: in the beam on it, not in the sum."""
+
+
+def compare(
+    truth: Sequence[InjectedTone], recordings: Iterable[SearchedRecording], theory: Theory | None = None
+) -> list[Row]:
     """Compare tones with hits.
 
     A tone belongs in every recording of its subarray that lies within the tone's time and whose band holds it half-way
@@ -204,7 +209,9 @@ def compare(truth: Sequence[InjectedTone], recordings: Iterable[SearchedRecordin
         matched = _match([truth[index] for index in wanted], recording)
         for place, index in enumerate(wanted):
             number = matched.get(place)
-            rows[index].append(_row(truth[index], recording, None if number is None else recording.hits[number]))
+            rows[index].append(
+                _row(truth[index], recording, None if number is None else recording.hits[number], theory)
+            )
         unexpected += [
             Row("unexpected", recording.subarray, recording.instance, None, None, hit)
             for number, hit in enumerate(recording.hits)
@@ -247,18 +254,12 @@ def _match(tones: Sequence[InjectedTone], recording: SearchedRecording) -> dict[
     return matched
 
 
-def _row(tone: InjectedTone, recording: SearchedRecording, hit: Found | None) -> Row:
+def _row(tone: InjectedTone, recording: SearchedRecording, hit: Found | None, theory: Theory | None) -> Row:
     injected_hz = tone.frequency_at(recording.start)
-    expected = _expected(tone, recording, bool(recording.beams) if hit is None else hit.beam != INCOHERENT)
+    beamformed = bool(recording.beams) if hit is None else hit.beam != INCOHERENT
+    expected = theory(tone, recording, beamformed) if theory else None
     if hit is None:
         return Row("missed", recording.subarray, recording.instance, tone, injected_hz, expected_snr=expected)
     verdict: Verdict = "wrong beam" if recording.beams and hit.beam_name != tone.source else "found"
     frequency, drift = _offsets(tone, hit, recording)
     return Row(verdict, recording.subarray, recording.instance, tone, injected_hz, hit, frequency, drift, expected)
-
-
-def _expected(tone: InjectedTone, recording: SearchedRecording, beamformed: bool) -> float:
-    """Signal-to-noise ratio of the tone in the beam on it, or in the incoherent sum."""
-    resolution = Resolution(tone.channel_width_hz, recording.fine_channel_hz, recording.spectra, tone.antennas)
-    middle = tone.frequency_at(recording.start + resolution.spectrum_s / 2)
-    return expected_snr(tone.power, middle - tone.channel_hz, tone.drift_hz_s, resolution, 1.0 if beamformed else None)

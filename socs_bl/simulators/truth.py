@@ -128,8 +128,7 @@ def power_ratio(snr: float, subarray: SubarrayConfig, config: ToneConfig) -> flo
     In a critically sampled channel a steady tone of power ratio ``p`` stands ``p * N`` above the mean power of its fine
     channel, N being fine channels per coarse channel. Power of Gaussian noise has a standard deviation equal to its
     mean, so the incoherent sum over ``M = antennas * polarisations * spectra`` gives ``snr = p * N * sqrt(M)``. A tone
-    that drifts or lies between two fine channels is spread over several and loses by it; a beam on it gains. What a search
-    must find is in `socs_bl.simulators.expectation`.
+    that drifts or lies between two fine channels is spread over several and loses by it; a beam on it gains.
     """
     fine_channels = subarray.channel_width_hz / config.search_channel_width_hz
     spectra = math.floor(config.search_duration_s * config.search_channel_width_hz)

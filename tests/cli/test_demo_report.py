@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from socs_bl.cli.demo_report import Outcome, show
+from socs_bl.cli.demo_theory import theory
 from socs_bl.cli.demo_timeline import show_timeline
 from socs_bl.commensal.timeline import Row as Happened
 from socs_bl.simulators.comparison import Found, SearchedRecording, compare
@@ -29,7 +30,7 @@ def outcome(tones: tuple[InjectedTone, ...], hits: list[Found], beams: tuple[str
         beams=beams,
     )  # fmt: skip
     truth = Truth(seed=1, started=0.0, scale_factor={"array_1": 208.98}, fields=TRUTH.fields, tones=tones)
-    return Outcome([truth], compare(tones, [recording]), 1, 1, 0.0, bool(beams), (HAPPENED,))
+    return Outcome([truth], compare(tones, [recording], theory), 1, 1, 0.0, bool(beams), (HAPPENED,))
 
 
 TONES = tuple(tone for tone in TRUTH.tones if tone.subarray == "array_1")

@@ -41,7 +41,7 @@ def test_every_injected_signal_is_found(demo: tuple[int, dict[str, Any], str]) -
     assert len(wanted) == len(summary["injected"]) == 8
     assert all(abs(row["off_by_channels"]) <= 1 and abs(row["off_by_steps"]) <= 1 for row in wanted)
     assert len({row["instance"] for row in wanted}) == 4
-    assert summary["largest_missing_fraction"] == 0.0
+    assert summary["largest_missing_fraction"] < 0.02, "a busy machine may lose heaps; they are counted, not found"
     assert Path(summary["waterfall"]).read_bytes().startswith(b"\x89PNG")
 
 
@@ -51,7 +51,9 @@ def test_signals_are_in_their_beams_and_as_strong_as_theory_says(demo: tuple[int
     assert demo[1]["beamformed"] is True
     assert [row["beam"] for row in rows] == [row["true_beam"] for row in rows]
     assert len({row["beam"] for row in rows}) == 8, "four targets in each of two fields"
-    assert 0.8 <= demo[1]["snr_ratio"]["mean"] <= 1.2, demo[1]["snr_ratio"]
+    # Noise alone scatters a signal of S/N 80 by a tenth; the mean of eight by a thirtieth.
+    assert 0.85 <= demo[1]["snr_ratio"]["mean"] <= 1.15, demo[1]["snr_ratio"]
+    assert all(0.7 <= row["snr_ratio"] <= 1.3 for row in rows), demo[1]["snr_ratio"]
 
 
 def test_the_timeline_tells_the_observation(demo: tuple[int, dict[str, Any], str]) -> None:

@@ -12,6 +12,7 @@ import spead2.recv
 from msgspec.structs import replace
 
 from socs_bl.capture.guppi import encode_header
+from socs_bl.cli.demo_theory import TOLERANCE, theory
 from socs_bl.core.config import load
 from socs_bl.core.errors import Faulty, Refused
 from socs_bl.search.config import SearchConfig
@@ -69,7 +70,6 @@ def record(path: Path, fengines: FEngineConfig, first: int, channels: range, obs
 def small_schedule(**changes: object) -> Schedule:
     """Two cycles with a small subarray."""
     values = {
-        "seed": 3,
         "subarrays": (SMALL,),
         "timing": Timing(metadata_s=1, subscribe_s=1, slew_s=1, track_s=24, gap_s=1),
         "tones": ToneConfig(per_track=2),
@@ -94,7 +94,7 @@ def search_all(directory: Path, schedule: Schedule, truth: Truth, recipes: Path 
             result = search_recording([raw], config, lambda *_: None)
             write_products(directory, stem, [raw], result, config, lambda *_: None)
             recordings.append(read_search(directory / f"{stem}.search.json"))
-    return compare(truth.tones, recordings)
+    return compare(truth.tones, recordings, theory)
 
 
 def verdicts_of(rows: list[Row]) -> list[str]:
@@ -108,7 +108,7 @@ def test_injected_tones_are_found_in_what_the_fengines_send(tmp_path: Path) -> N
     schedule = small_schedule()
     rows = search_all(tmp_path, schedule, inject(schedule, SYNC + 10.3))
     assert verdicts_of(rows) == ["found"] * 4
-    assert all(row.snr_ratio == pytest.approx(0.9, abs=0.25) for row in rows), [row.snr_ratio for row in rows]
+    assert all(row.snr_ratio == pytest.approx(1.0, abs=TOLERANCE) for row in rows), [row.snr_ratio for row in rows]
 
 
 @pytest.mark.usefixtures("sleeping_fengines")
@@ -125,7 +125,7 @@ def test_injected_tones_are_found_in_the_beams_on_them(tmp_path: Path) -> None:
     rows = search_all(tmp_path, schedule, truth, tmp_path)
     assert verdicts_of(rows) == ["found"] * 2
     assert [row.hit.beam_name for row in rows if row.hit] == [target.name for target in targets]
-    assert all(row.snr_ratio == pytest.approx(0.9, abs=0.25) for row in rows), [row.snr_ratio for row in rows]
+    assert all(row.snr_ratio == pytest.approx(1.0, abs=TOLERANCE) for row in rows), [row.snr_ratio for row in rows]
     swapped = compare([replace(tone, source=targets[0].name) for tone in truth.tones], recordings_of(tmp_path))
     assert sorted(verdicts_of(swapped)) == ["found", "wrong beam"]
 
