@@ -12,9 +12,9 @@ from rich.text import Text
 
 from socs_bl.core.errors import SocsError
 
-# Modules of this package, in the order of the help. Each has ``add_parser(subparsers)``, which sets ``run`` on its
+# Modules of this package (with _ for -), in the order of the help. Each has ``add_parser(subparsers)``, which sets ``run`` on its
 # parser: a callable that takes the parsed arguments and returns the exit status.
-COMMANDS = ("demo", "up", "down", "status", "plan", "explain", "replay", "journal", "doctor")
+COMMANDS = ("demo", "up", "down", "status", "plan", "explain", "replay", "journal", "hand-back", "doctor")
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="socs-bl", description="Run and look after an observatory's back end.")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        importlib.import_module(f"socs_bl.cli.{name}").add_parser(subparsers)
+        importlib.import_module(f"socs_bl.cli.{name.replace('-', '_')}").add_parser(subparsers)
     return parser
 
 

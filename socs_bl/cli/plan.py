@@ -10,16 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from socs_bl.cli.source import add_source, opened, url_of
+from socs_bl.cli.source import add_source, machine_now, url_of
 from socs_bl.commensal import CommensalMachine
 from socs_bl.commensal.allocation import Streams, parse_streams
 from socs_bl.commensal.effects import Reader
 from socs_bl.commensal.metadata import parse_band
 from socs_bl.commensal.model import MetadataRead, ReadMetadata
 from socs_bl.commensal.view import plan
-from socs_bl.core.codec import Codec
-from socs_bl.core.driver import restored
-from socs_bl.core.errors import Refused
 from socs_bl.core.names import parse_instance, parse_subarray
 from socs_bl.services.redis_server import connect
 
@@ -42,10 +39,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan; exit status 3 when it is short."""
-    with opened(args, args.journal) as journal:
-        machine = restored(CommensalMachine, Codec(CommensalMachine), journal.load())
-    if not machine.sequence:
-        raise Refused(f"journal {args.journal} is empty: no coordinator has run there, so nobody knows the pool")
+    machine = machine_now(args, args.journal, CommensalMachine)
     streams, channels = _streams(args, machine.config.domain)
     names = [str(parse_instance(name)) for name in args.instances]
     planned = plan(machine, streams, channels, names, args.streams_per_instance)

@@ -7,9 +7,11 @@ import importlib
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from socs_bl.cli.options import RUN_DIR
+from socs_bl.core.codec import Codec
+from socs_bl.core.driver import restored
 from socs_bl.core.errors import Refused
 from socs_bl.core.explain import Teller
 from socs_bl.core.journal import Journal
@@ -19,6 +21,7 @@ from socs_bl.services.redis_url import VARIABLE, from_environment, from_file, re
 from socs_bl.services.run_dir import read_state
 
 PREFIX = "socs_bl:"
+MachineT = TypeVar("MachineT", bound=Machine)
 
 
 class Kind(NamedTuple):
@@ -90,6 +93,23 @@ def opened(args: argparse.Namespace, name: str) -> Iterator[Journal]:
     """The journal of a name, closed afterwards."""
     with closing(open_journal(url_of(args), full_name(name))) as journal:
         yield journal
+
+
+def machine_now(args: argparse.Namespace, name: str, factory: type[MachineT]) -> MachineT:
+    """The machine as its journal has it now.
+
+    Raises
+    ------
+    Refused
+        When the journal is empty.
+    """
+    with opened(args, name) as journal:
+        machine = restored(factory, Codec(factory), journal.load())
+    if not machine.sequence:
+        raise Refused(
+            f"journal {name} is empty: no agent has run there, so nobody knows its state; look at journal list"
+        )
+    return machine
 
 
 def machine_of(name: str) -> type[Machine]:

@@ -369,13 +369,16 @@ def export_state(keys: Mapping[str, str], config: CommensalConfig) -> tuple[dict
     """
     changed: dict[str, str] = {}
     findings: list[str] = []
-    if _json(keys.get(FREE_INSTANCES, "[]"), list) == []:
+    free = _json(keys.get(FREE_INSTANCES, "[]"), list)
+    known = {*(free or [])}
+    if free == []:
         findings.append("no instance is free: the original takes that for all free; start it when one is")
     for array in config.arrays:
         record = _json(keys.get(f"{array}:state", ""), dict)
         if record is None:
             continue
         busy = {*record.get("recording", []), *record.get("processing", [])}
+        known |= busy | {*record.get("subscribed", [])}
         names = sorted({*config.hashpipe_instances, *record.get("ready", [])} - busy, key=instance_order)
         changed[f"{array}:state"] = json.dumps({**record, "ready": names})
         state = record.get("recproc_state")
@@ -386,6 +389,8 @@ def export_state(keys: Mapping[str, str], config: CommensalConfig) -> tuple[dict
             findings.append(f"{array} searches: the original waits for the returns of {', '.join(names)}")
         elif state in (RecProc.WAITING.value, RecProc.ERROR.value):
             findings.append(f"{array} is in {state}: the original has no way out; reset_array first")
+    if out := sorted(set(config.hashpipe_instances) - known, key=instance_order):
+        findings.append(f"{', '.join(out)}: out of service, in no list; the original uses none that is not free")
     return changed, findings
 
 

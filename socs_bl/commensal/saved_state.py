@@ -11,7 +11,7 @@ import redis
 from socs_bl.commensal import metadata
 from socs_bl.commensal.config import CommensalConfig
 from socs_bl.commensal.migration import export_state
-from socs_bl.commensal.wire import COMPLETED_RUNS, FREE_INSTANCES
+from socs_bl.commensal.wire import COMPLETED_RUNS, FREE_INSTANCES, PROC_RESULT
 from socs_bl.core.errors import Refused, Retry
 
 
@@ -48,7 +48,16 @@ class SavedState:
         return found | self._strings(more) | self._antennas(found)
 
     def hand_back(self) -> list[str]:
-        """Write what the original needs to go on; our coordinator must have ended. Returns what it will not do."""
+        """Write what the original needs to go on. Returns what it will not do by itself.
+
+        Raises
+        ------
+        Refused
+            While somebody listens to results: a coordinator that runs would write its own again.
+        """
+        ((_, listeners),) = self._ask(lambda: self._client.pubsub_numsub(PROC_RESULT))
+        if listeners:
+            raise Refused(f"somebody listens to {PROC_RESULT}; stop the coordinator first. Nothing was written")
         keys, findings = export_state(self.read(), self._config)
         if keys:
             self._ask(lambda: self._client.mset({**keys}))

@@ -415,11 +415,12 @@ def test_the_original_goes_on_with_what_we_hand_back(name: str) -> None:
 
 
 def test_what_cannot_be_handed_back_is_told() -> None:
-    """W3: an empty free list, and states the original does not get out of."""
-    keys = {"free_instances": "[]", "array_1:state": state("ERROR"), "array_2:state": "{"}
+    """W3: an empty free list, states the original does not get out of, who is quarantined or drained."""
+    keys = {"free_instances": "[]", "array_1:state": state("ERROR", INSTANCES[:3]), "array_2:state": "{"}
     changed, findings = export_state(keys, SETTINGS)
     assert list(changed) == ["array_1:state"]
     assert ["all free" in findings[0], "reset_array first" in findings[1]] == [True, True]
+    assert findings[2] == "blpn65/1: out of service, in no list; the original uses none that is not free"
 
 
 @pytest.mark.parametrize("name", LIVES)
