@@ -62,9 +62,11 @@ def test_the_timeline_tells_the_observation(demo: tuple[int, dict[str, Any], str
     assert [row["time"] for row in timeline] == sorted(row["time"] for row in timeline)
     for array in ("array_1", "array_2"):
         happened = [row["what"] for row in timeline if row["array"] == array]
-        told = ["configure", "subscribed", "tracking", "PKTSTART", "process", "result", "ready", "unsubscribed"]
+        told = ["configure", "subscribed", "tracking", "PKTSTART", "process", "result", "ready"]
         assert [what for what in told if what in happened] == told
         assert [happened.index(what) for what in told] == sorted(happened.index(what) for what in told)
+        # The telescope gives the subarray up when it likes; a slow machine still searches then.
+        assert happened.index("unsubscribed") > happened.index("process")
 
 
 def test_others_read_the_recordings(demo: tuple[int, dict[str, Any], str]) -> None:
