@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,16 +45,6 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller and less exact")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as a list of objects")
     return parser.parse_args()
-
-
-def best_of(work: Callable[[], None], times: int) -> float:
-    """Shortest duration of several runs, seconds: what the machine can do when nobody disturbs it."""
-    durations = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        durations.append(time.perf_counter() - began)
-    return min(durations)
 
 
 def publish(figures: list[Figure], path: Path | None) -> None:

@@ -16,7 +16,6 @@ from autobahn.exception import Disconnected
 from ocs.ocs_feed import Feed
 
 Value = float | int | str | bool
-_FINITE = "not finite"
 
 
 @dataclass(frozen=True)

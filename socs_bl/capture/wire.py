@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import NamedTuple
 
 from socs_bl.core.errors import Refused
 
@@ -27,14 +26,6 @@ DEFAULT_PORT = 7148
 MAX_GROUPS = 64
 LEAVE_ALL = "0.0.0.0"
 _DESTINATION = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?:\+([0-9]{1,4}))?")
-
-
-class HeapItems(NamedTuple):
-    """The immediate items that place a heap."""
-
-    timestamp: int
-    feng_id: int
-    frequency: int
 
 
 def heap_bytes(channels: int, times: int) -> int:

@@ -236,7 +236,7 @@ class Runs(Machine):
             self.issue(Notify(level="warning", text=text))
         self.issue(StoreWrites(commands=(return_command(self.settings.instance, batch.worst),)))
 
-    # -- helpers
+    # -- what several of these need
 
     def run_at(self, name: str, stage: Stage) -> Run | None:
         """A run by its name, when it is at this stage."""
