@@ -257,7 +257,7 @@ class InstanceAnalyzer(RawData):
         deleted when somebody asked or the disk was short.
 
         Notes:
-            The session data are those of ``work_queue``, and::
+            Beside what ``work_queue`` shows, the session data hold::
 
                 >>> response.session['data']
                 {"pending": [], "failed": [], "cleaned": [],
