@@ -120,6 +120,9 @@ class Processing(Recording):
         asked = self.outstanding_of(StartProcessing, lane=_lane(instance.name))
         if asked or f"ask/{instance.name}" in self.timers:
             return  # an analyzer that has not taken the run has not ended it: this is the return of something else
+        if self.config.supervisor.kind == "circus":  # its analyzers say nothing else, and one asked again returns 0
+            self._accept_return(instance, event.code, event.code2)
+            return
         self.set_instance(msgspec.structs.replace(instance, heard=(event.code, event.code2)))
         self.arm(f"legacy/{instance.name}", self.config.legacy_pause)
 

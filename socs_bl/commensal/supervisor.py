@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 from socs_bl.commensal.circus import Circus
 from socs_bl.commensal.config import SupervisorConfig
 from socs_bl.commensal.model import StartProcessing
-from socs_bl.core.errors import Refused
 from socs_bl.core.names import parse_instance
 
 RECORDER = "recorder"
@@ -59,13 +58,13 @@ class CircusSupervisor:
         self._started: dict[str, str] = {}
 
     async def start_processing(self, request: StartProcessing) -> None:
-        """Start the watcher of the instance's analyzer, once for a run.
+        """Start the watcher of the instance's analyzer, once for a run; asked again, it has taken it already.
 
         An analyzer of an agent tells its result again when it is asked again; this one would search nothing and
         return 0, whatever it has returned before.
         """
         if self._started.get(request.instance) == request.run:
-            raise Refused(f"the analyzer of {request.instance} was started for {request.run} and returns only once")
+            return
         await self._command(request.instance, "start", self._config.analyzer)
         self._started[request.instance] = request.run
 
