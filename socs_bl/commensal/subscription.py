@@ -38,6 +38,7 @@ class Subscription(Calibrating):
     def on_configure(self, array: Subarray) -> None:
         """``configure``: CAM builds the subarray."""
         if array.freesub is FreeSub.FREE:
+            self.forget_calibration(array.name)
             self.change(array.name, freesub=FreeSub.CONFIGURING)
             self.notify(Severity.INFO, "configuring", f":magic_wand: {array.name} is being configured", array.name)
 

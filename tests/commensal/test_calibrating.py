@@ -109,6 +109,16 @@ def test_a_subarray_given_up_is_not_calibrated() -> None:
     assert not bench.wanted(FetchCalibration)
 
 
+def test_a_subarray_configured_anew_begins_without_solutions() -> None:
+    """Also when its end was never heard here: what is in Redis is of other antennas, and an old retrieval is off."""
+    bench = Bench(calibration={"enabled": True})
+    bench.ask("fetch_cal", "array_1", delay=30.0)
+    bench.new_writes()
+    bench.cam("configure")
+    assert "calibrate/array_1" not in bench.timers
+    assert ("SET", "array_1:last-cal", "0") in bench.new_writes()
+
+
 def test_it_can_be_switched_off() -> None:
     """Where there is no telescope state nothing is looked for, unless somebody asks."""
     bench = recording(enabled=False)
