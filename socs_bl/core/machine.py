@@ -299,7 +299,9 @@ class Machine(ABC):
     def _restart(self, event: Restarted) -> None:
         """Deal with outstanding effects, re-arm timers for what is left of them, then let the room reconcile."""
         for identity in sorted(self.outstanding, key=effect_order):
-            item = self.outstanding[identity]
+            item = self.outstanding.get(identity)
+            if item is None:  # taken back because of one before it
+                continue
             if item.effect.delivery is Delivery.ONCE and item.attempted:
                 self._settle(identity)
                 self.failed(item.effect, "the shell stopped after the attempt; nobody knows whether it happened", True)

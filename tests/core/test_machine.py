@@ -13,7 +13,7 @@ from socs_bl.core import archive
 from socs_bl.core.clock import Instant
 from socs_bl.core.codec import Codec
 from socs_bl.core.driver import Caused, Driver, restored
-from socs_bl.core.effect import ArmTimer, CancelTimer, StoreWrites
+from socs_bl.core.effect import ArmTimer, CancelTimer, Effect, StoreWrites
 from socs_bl.core.errors import Faulty, Refused
 from socs_bl.core.event import EffectDone, EffectFailed, Event, Restarted, TimerFired
 from socs_bl.core.memory_journal import MemoryJournal, Vault
@@ -123,6 +123,28 @@ def test_restart_repeats_and_tells_unknown() -> None:
     last, work = driver(vault, now=104.0)
     assert work.perform == []
     assert last.machine.get("salute/a", Lamp) == Lamp(name="a", state="unknown")
+
+
+class Hasty(LampMachine):
+    """One lamp that failed makes it give up everything else."""
+
+    def failed(self, effect: Effect, reason: str, unknown: bool) -> None:
+        for identity in list(self.outstanding):
+            self.withdraw(identity)
+
+
+def test_restart_without_what_was_taken_back() -> None:
+    """An effect that is taken back because of one of unknown outcome is not repeated, and the restart goes on."""
+    vault = Vault()
+    shell, _ = driver(vault)
+    light = commit(shell, Ordered(lamp="a")).perform[0]
+    attempt = commit(shell, EffectDone(effect=light.id)).events[0]
+    commit(shell, attempt.event)
+    commit(shell, Ordered(lamp="b"))
+    again = Driver(Hasty, Codec(Hasty), MemoryJournal(vault))
+    again.claim("test")
+    work = commit(again, again.restart_event({}), now=104.0)
+    assert work.perform == [] and again.machine.outstanding == {}
 
 
 @pytest.mark.parametrize(("now", "left"), [(100.0, 5.0), (103.0, 2.0), (999.0, 0.0), (-999.0, 5.0)])
