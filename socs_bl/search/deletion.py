@@ -204,8 +204,12 @@ class Deletion(Runs):
         """Another attempt at a deletion."""
         cleaning = self.cleaning(datadir)
         if cleaning is not None and not cleaning.ended:
+            run, rule = self.run(cleaning.run), RULES[cleaning.rule]
+            if rule.needs - standing(run):
+                self._cleaned(cleaning, 0, "the run that searched it is not remembered any more")
+                return
             self.put(f"clean/{datadir}", msgspec.structs.replace(cleaning, tries=cleaning.tries + 1))
-            self._issue_deletion(datadir, RULES[cleaning.rule], self.run(cleaning.run))
+            self._issue_deletion(datadir, rule, run)
 
     def _cleaned(self, cleaning: Cleaning, freed: int, refusal: str) -> None:
         ended = msgspec.structs.replace(cleaning, ended=self.now.wall, freed=freed, refusal=refusal)

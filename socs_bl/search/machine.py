@@ -48,6 +48,7 @@ from socs_bl.search.model import (
 )
 from socs_bl.search.rules import RULES, objection
 from socs_bl.search.runs import UNDER_WAY, changed
+from socs_bl.search.upcast import entry_from_1, part_from_1
 
 LISTED = "on the coordinator's list"
 
@@ -55,6 +56,9 @@ LISTED = "on the coordinator's list"
 class AnalyzerMachine(Deletion):
     """Decides which run is searched next, what becomes of its data, and what is reported."""
 
+    schema = 2
+    entry_upcasters = {1: entry_from_1}
+    part_upcasters = {1: part_from_1}
     event_types = EVENTS
     effect_types = EFFECTS
     cell_types = CELLS
@@ -94,6 +98,10 @@ class AnalyzerMachine(Deletion):
         world = event.world
         known = {name: world[name] for name in Settings.__struct_fields__ if name in world}
         self.put("settings", Settings(**known))
+        for run in self.runs():
+            if run.preserve:
+                self.preserve(run.datadir, f"asked for with {run.name}")
+                self.put_run(changed(run, preserve=False))
         for datadir in world.get("preserved", ()):
             self.preserve(str(datadir), LISTED)
         self.begin_next()
@@ -155,6 +163,8 @@ class AnalyzerMachine(Deletion):
             refusal = f"no run of {datadir} is known; ask for one with process"
         elif any(other.stage is not Stage.REPORTED for other in runs):
             refusal = f"{datadir} is waited for or worked on already"
+        elif self.is_cleaned(datadir):
+            refusal = f"raw data of {datadir} are being deleted"
         elif not run.raw:
             refusal = f"raw data of {datadir} are deleted"
         self.issue(Answer(refusal=refusal and f"{refusal}; nothing was changed"))

@@ -165,6 +165,8 @@ class Run(Cell, frozen=True):
         Asked for instead of what the configuration says.
     keep_raw : bool or None
         Likewise.
+    preserve : bool
+        A journal of schema 1 says that the raw data must stay; `Preserved` since the restart with this one.
     band : str
         Name of the receiver's band, for the target selector; empty when not said.
     antennas : int
@@ -208,6 +210,7 @@ class Run(Cell, frozen=True):
     min_duration: float | None = None
     snr: float | None = None
     keep_raw: bool | None = None
+    preserve: bool = False
     band: str = ""
     antennas: int = 0
     listed: bool = False

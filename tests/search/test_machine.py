@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from socs_bl.core.archive import read_archive
 from socs_bl.core.clock import Instant
 from socs_bl.core.codec import Codec
 from socs_bl.core.driver import Caused, Driver, Work
@@ -36,6 +38,7 @@ from socs_bl.search.model import (
 )
 from socs_bl.search.runs import CATALOGUE_TRIES, REPORTED_KEPT
 
+SCHEMA_1 = Path(__file__).parent / "schema_1"
 CODEC = Codec(AnalyzerMachine)
 RECORDED = Recorded("a", "MeerKAT:array_1:x", "blpn64/0", "J0000", 1.7e9, 20.0, 1e9, 2e9, 3, ("/buf0/x/a.0000.raw",))
 PRODUCTS = ("/products/a.dat",)
@@ -506,3 +509,51 @@ def test_a_deletion_that_was_asked_for_survives_a_crash_and_a_busy_catalogue() -
     (cleaning,) = bench.machine.cleanings()
     assert cleaning.refusal == "locked 3" and bench.machine.run("r1").raw  # type: ignore[union-attr]  # asked for
     assert len(bench.notified("error")) == 1
+
+
+def test_what_is_being_deleted_is_not_queued_again() -> None:
+    """A directory whose deletion is under way cannot be requeued: its run would be searched when its data are gone."""
+    bench = Bench()
+    bench.process("r1")
+    assert bench.ask_for(CleanRequested(datadir="/buf0/r1")) == ""
+    assert "are being deleted" in bench.ask_for(RequeueRequested(datadir="/buf0/r1"))
+    bench.deleted()
+    assert not bench.machine.run("r1").raw  # type: ignore[union-attr]
+
+
+def test_a_deletion_ends_when_its_run_is_forgotten() -> None:
+    """When the run that proved it is not remembered any more, nothing is said to be deleted that is still there."""
+    bench = Bench()
+    bench.process("r1")
+    assert bench.ask_for(CleanRequested(datadir="/buf0/r1")) == ""
+    bench.fail(bench.wanted(DeleteRaw), "locked")
+    bench.process(*(f"more{number}" for number in range(REPORTED_KEPT)))
+    assert bench.machine.run("r1") is None
+    bench.fire("clean//buf0/r1")
+    (cleaning,) = bench.machine.cleanings()
+    assert "not remembered" in cleaning.refusal and len(bench.notified("error")) == 1
+
+
+def test_journals_of_schema_1_go_on() -> None:
+    """What an analyzer of the first version journaled is taken over: preserved data stay preserved, by every rule, and a
+    deletion that was under way ends as today's. The record was written by its code."""
+    base, entries = read_archive(SCHEMA_1 / "searched.jsonl")
+    decoded = [CODEC.decode(data) for _, data in entries]
+    assert [effect.rule for entry in decoded for effect in entry.effects if isinstance(effect, DeleteRaw)] == [
+        "searched"
+    ]
+    base, _ = read_archive(SCHEMA_1 / "going.jsonl")
+    bench = Bench(keep_raw=False, reclaim=True)
+    bench.driver.journal.refill(base, base, [])
+    bench.start()
+    assert [kept.datadir for kept in bench.machine.preserved()] == ["/buf0/kept", "/buf0/wanted"]
+    for force in (False, True):
+        assert "it is preserved" in bench.ask_for(CleanRequested(datadir="/buf0/kept", force=force))
+    bench.fail(bench.wanted(DeleteRaw), "locked")
+    bench.fire("delete/going")
+    bench.deleted(7)
+    going = bench.machine.run("going")
+    assert going is not None and (going.code, going.freed, going.raw) == (0, 7, False)
+    bench.searched()
+    bench.done(bench.wanted(RegisterProducts))
+    assert bench.machine.run("wanted").raw and not bench.machine.is_reclaimable()  # type: ignore[union-attr]
