@@ -168,11 +168,7 @@ class InstanceAnalyzer(RawData):
             raise Refused(f"process: duration {duration} is negative; nothing was changed")
         session.update(run=run, datadir=datadir)
         runner = await self._ready(session)
-        known = runner.machine.run(run)
-        if known is not None and known.datadir != datadir:
-            raise Refused(f"process: run {run} is that of {known.datadir}; give {datadir} a name of its own")
-        if len(runner.machine.queued()) >= self.config.longest_queue:
-            raise Refused(f"process: {self.config.longest_queue} runs are queued already; nothing was changed")
+        self._acceptable(runner.machine, run, datadir)
         noted = await self._noted(session, datadir)
         request = ProcessRequested(
             run=run, datadir=datadir, duration=duration, preserve=preserve, min_duration=min_duration, snr=snr,
@@ -192,6 +188,13 @@ class InstanceAnalyzer(RawData):
         if ended.code > WORST_GOOD_CODE:
             raise Refused(f"{run} {ended.outcome.value if ended.outcome else ''}: {ended.text}")
         return f"{run}: {ended.hits} hits."
+
+    def _acceptable(self, machine: AnalyzerMachine, run: str, datadir: str) -> None:
+        known = machine.run(run)
+        if known is not None and known.datadir != datadir:
+            raise Refused(f"process: run {run} is that of {known.datadir}; give {datadir} a name of its own")
+        if len(machine.queued()) >= self.config.longest_queue:
+            raise Refused(f"process: {self.config.longest_queue} runs are queued already; nothing was changed")
 
     @operation("task", privs=2)
     async def process_queue(self, session: Session) -> str | None:
