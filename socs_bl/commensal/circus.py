@@ -101,7 +101,7 @@ class Circus:
         self._thread = threading.Thread(target=self._serve, args=(bell,), daemon=True, name="circus")
         self._thread.start()
 
-    def send(self, host: str, command: str, watcher: str) -> Future[dict[str, Any]]:
+    def send(self, host: str, command: str, watcher: str, deadline: float | None = None) -> Future[dict[str, Any]]:
         """Have a host carry out a command on one watcher, from any thread.
 
         Parameters
@@ -110,6 +110,8 @@ class Circus:
         command : str
             ``start`` or ``restart``.
         watcher : str
+        deadline : float, optional
+            For a command that takes longer than others, seconds.
 
         Returns
         -------
@@ -122,7 +124,8 @@ class Circus:
         # Without `waiting` the answer would come before circusd is ready for the next exclusive command.
         properties = {"name": watcher, "waiting": True, "match": "simple"}
         body = json.dumps({"id": identity, "command": command, "properties": properties}).encode()
-        order = Command(body, identity, time.monotonic() + self._deadline, self._deadline)
+        seconds = self._deadline if deadline is None else deadline
+        order = Command(body, identity, time.monotonic() + seconds, seconds)
         with self._lock:
             if self._closed:
                 order.answer.set_exception(Retry("the client of circus is closed; ask again when the agent is back"))

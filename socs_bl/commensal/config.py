@@ -23,7 +23,8 @@ class SupervisorConfig(Config):
     analyzer, recorder, gateway : str
         Names of the watchers; ``{number}`` is the instance's number.
     deadline : float
-        Time one command to circus may take, waiting for its turn at the host included, seconds.
+        Time one command to circus may take, waiting for its turn at the host included, seconds; a restart may take as
+        long as circusd waits for a program that hangs.
     """
 
     kind: Literal["ocs", "circus"] = "ocs"

@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred
 
 from socs_bl.commensal.circus import Circus
 from socs_bl.commensal.config import SupervisorConfig
-from socs_bl.commensal.model import StartProcessing
+from socs_bl.commensal.model import RestartPart, StartProcessing
 from socs_bl.core.names import parse_instance
 
 RECORDER = "recorder"
 GATEWAY = "gateway"
+MARGIN = 2.0  # seconds before the effect's deadline at which circus is given up
 
 
 class Supervisor(Protocol):
@@ -69,16 +70,17 @@ class CircusSupervisor:
         self._started[request.instance] = request.run
 
     async def restart(self, instance: str, part: str) -> None:
-        """Restart the watcher of the instance's recorder or gateway."""
-        await self._command(instance, "restart", self._config.recorder if part == RECORDER else self._config.gateway)
+        """Restart the watcher of the instance's recorder or gateway; circusd waits for a program that hangs."""
+        watcher = self._config.recorder if part == RECORDER else self._config.gateway
+        await self._command(instance, "restart", watcher, max(self._config.deadline, RestartPart.deadline - MARGIN))
 
     def close(self) -> None:
         """End the client."""
         self._circus.close()
 
-    async def _command(self, instance: str, command: str, watcher: str) -> None:
+    async def _command(self, instance: str, command: str, watcher: str, deadline: float | None = None) -> None:
         name = parse_instance(instance)
-        answer = self._circus.send(name.host, command, watcher.replace("{number}", str(name.number)))
+        answer = self._circus.send(name.host, command, watcher.replace("{number}", str(name.number)), deadline)
         await in_reactor(answer, self._reactor.callFromThread)
 
 

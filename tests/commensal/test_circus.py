@@ -164,6 +164,20 @@ def test_a_busy_arbiter_is_asked_again(node: Node, circus: Callable[..., Circus]
 
 
 @pytest.mark.live
+@pytest_twisted.ensureDeferred
+async def test_a_program_that_hangs_is_restarted(node: Node) -> None:
+    """circusd waits for a program that does not end; its restart is not given up after the time of other commands."""
+    config = SupervisorConfig(kind="circus", endpoint=f"tcp://127.0.0.1:{node.port}", deadline=SHORT, recorder="slow")
+    supervisor = CircusSupervisor(config, reactor)
+    try:
+        before = node.started().count("slow")
+        await supervisor.restart("blpn64/0", RECORDER)
+        until(lambda: node.started().count("slow") == before + 1)
+    finally:
+        supervisor.close()
+
+
+@pytest.mark.live
 def test_dead_hosts_do_not_hold_up_others(node: Node, circus: Callable[..., Circus]) -> None:
     """Twenty hosts without anybody and one that accepts and is mute wait for nothing; the living one obeys meanwhile."""
     mute = socket.create_server(("127.0.0.1", 0))
