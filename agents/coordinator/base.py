@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,21 @@ class Coordinating(MachineAgent[CommensalMachine]):
         finally:
             self._waits.remove(wait)
         return self.running().machine
+
+    async def shown(
+        self, session: Session, interval: float, look: Callable[[], Awaitable[dict[str, Any]]], once: bool
+    ) -> str:
+        """Make what is seen the session data, again and again; degraded while it cannot be seen."""
+        while True:
+            try:
+                session.data = await look()
+            except Retry as error:
+                session.degraded = True
+                session.update(fault=str(error))
+            else:
+                session.degraded = False
+            if once or not await session.sleep(interval):
+                return "Stopped."
 
     async def carried_out(self, session: Session, effect: str, patience: float) -> str:
         """Wait until an effect is settled; why it failed, or nothing."""

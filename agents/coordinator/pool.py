@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -197,20 +197,14 @@ class PoolOperations(Coordinating):
                  "count": {"alive": 4, "receiving": 2, "recording": 2, "silent": 0, "stale": 0},
                  "timestamp": 1795233610.0, "sequence": 12}
         """
+        return await self.shown(session, interval, self._instances, test_mode)
+
+    async def _instances(self) -> dict[str, Any]:
         names = self.config.hashpipe_instances
-        while True:
-            try:
-                statuses = await self.in_thread(self.reader.statuses, names)
-                lives = await self.in_thread(self.reader.lives, names)
-            except Retry as error:
-                session.degraded = True
-                session.update(fault=str(error))
-            else:
-                session.degraded = False
-                now = time.time()
-                rows = instance_rows(statuses, lives, now)
-                counts = instance_counts(rows)
-                session.data = {"instances": rows, "count": counts, "timestamp": now}
-                self.feeds["instances"].publish("count", counts)
-            if test_mode or not await session.sleep(interval):
-                return "Stopped."
+        statuses = await self.in_thread(self.reader.statuses, names)
+        lives = await self.in_thread(self.reader.lives, names)
+        now = time.time()
+        rows = instance_rows(statuses, lives, now)
+        counts = instance_counts(rows)
+        self.feeds["instances"].publish("count", counts)
+        return {"instances": rows, "count": counts, "timestamp": now}

@@ -14,7 +14,7 @@ from socs_bl.commensal.calibration_model import FetchCalibration, ReadPhaseup
 from socs_bl.commensal.metadata import keys_of, parse_band, parse_track
 from socs_bl.commensal.model import MetadataRead, ReadMetadata
 from socs_bl.commensal.view import mode
-from socs_bl.core.errors import Faulty, Refused, Retry
+from socs_bl.core.errors import Faulty, Refused
 from socs_bl.core.names import parse_subarray
 
 CALIBRATION = ReadPhaseup.deadline + FetchCalibration.deadline + 10.0  # seconds
@@ -75,17 +75,12 @@ class TelescopeOperations(Coordinating):
                  "timestamp": 1795233610.0, "sequence": 7}
         """
         seen: dict[tuple[str, str], tuple[str, float]] = {}
-        while True:
-            try:
-                found = {name: await self._metadata(name, seen) for name in self.config.arrays}
-            except Retry as error:
-                session.degraded = True
-                session.update(fault=str(error))
-            else:
-                session.degraded = False
-                session.data = {"arrays": found, "timestamp": time.time()}
-            if test_mode or not await session.sleep(interval):
-                return "Stopped."
+
+        async def look() -> dict[str, Any]:
+            found = {name: await self._metadata(name, seen) for name in self.config.arrays}
+            return {"arrays": found, "timestamp": time.time()}
+
+        return await self.shown(session, interval, look, test_mode)
 
     async def _metadata(self, array: str, seen: dict[tuple[str, str], tuple[str, float]]) -> dict[str, Any]:
         try:
