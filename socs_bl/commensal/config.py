@@ -149,7 +149,7 @@ class CommensalConfig(Config):
     streams_per_instance: int = Field(default=4, ge=1, le=256)
     domain: str = Field(default="bluse", pattern=r"^[a-z][a-z0-9]{0,15}$")
     telescope: str = Field(default="MeerKAT", pattern=r"^[A-Za-z0-9]{1,16}$")
-    data_volume: str = Field(default="/buf{number}", pattern=r"^/[A-Za-z0-9_/{}-]+$")
+    data_volume: str = Field(default="/buf{number}", pattern=r"^(/[A-Za-z0-9_{}-]+)+$")
     dwell: float = Field(default=290.0, gt=0)
     dwell_margin: float = Field(default=10.0, ge=0)
     packet_margin: int = Field(default=2048, ge=1)

@@ -16,6 +16,8 @@ is not preserved, not waited for, and allowed by the rule it names.
 
 from __future__ import annotations
 
+import msgspec
+
 from socs_bl.core.effect import Answer, Effect
 from socs_bl.core.event import Event, Restarted
 from socs_bl.search.deletion import DELETE_TRIES, Deletion, standing
@@ -47,7 +49,7 @@ from socs_bl.search.model import (
     UnpreserveRequested,
 )
 from socs_bl.search.rules import RULES, objection
-from socs_bl.search.runs import UNDER_WAY, changed
+from socs_bl.search.runs import UNDER_WAY, changed, plain
 from socs_bl.search.upcast import entry_from_1, part_from_1
 
 LISTED = "on the coordinator's list"
@@ -67,6 +69,7 @@ class AnalyzerMachine(Deletion):
 
     def handle(self, event: Event) -> None:
         """A request, or the end of something."""
+        event = _plainly(event)
         match event:
             case ProcessRequested():
                 self._requested(event)
@@ -103,7 +106,7 @@ class AnalyzerMachine(Deletion):
                 self.preserve(run.datadir, f"asked for with {run.name}")
                 self.put_run(changed(run, preserve=False))
         for datadir in world.get("preserved", ()):
-            self.preserve(str(datadir), LISTED)
+            self.preserve(plain(str(datadir)), LISTED)
         self.begin_next()
 
     def done(self, effect: Effect) -> None:
@@ -272,3 +275,29 @@ class AnalyzerMachine(Deletion):
             kind, _, rest = timer.partition("/")
             work.setdefault(f"{'clean' if kind == 'clean' else 'run'}/{rest}", []).append(f"timer {timer}")
         return work
+
+
+def _plainly(event: Event) -> Event:
+    """An event whose data directories are written in the one way that they are compared in."""
+    match event:
+        case ListRead():
+            return msgspec.structs.replace(
+                event,
+                listed=tuple(_plainly_listed(entry) for entry in event.listed),
+                preserved=tuple(plain(datadir) for datadir in event.preserved),
+                last=event.last and _plainly_listed(event.last),
+            )
+        case (
+            ProcessRequested()
+            | RequeueRequested()
+            | PreserveRequested()
+            | UnpreserveRequested()
+            | CleanRequested()
+            | DeletionEnded()
+        ):
+            return msgspec.structs.replace(event, datadir=plain(event.datadir))
+    return event
+
+
+def _plainly_listed(entry: Listed) -> Listed:
+    return msgspec.structs.replace(entry, datadir=plain(entry.datadir))

@@ -66,7 +66,8 @@ class Runs(Machine):
 
     def runs_of(self, datadir: str) -> list[Run]:
         """The remembered runs of one directory, in the order of their requests."""
-        return [run for run in self.runs() if run.datadir == datadir]
+        wanted = plain(datadir)
+        return [run for run in self.runs() if run.datadir == wanted]
 
     def given_up(self) -> list[Run]:
         """Runs that ended badly and whose directories nobody has searched since: they wait for a person."""
@@ -82,7 +83,7 @@ class Runs(Machine):
 
     def is_preserved(self, datadir: str) -> bool:
         """Whether the raw data of a directory must stay."""
-        return f"preserved/{datadir}" in self.cells
+        return f"preserved/{plain(datadir)}" in self.cells
 
     # -- what deletion adds
 
@@ -255,6 +256,12 @@ def _order(run: Run) -> tuple[int, int]:
 def changed(run: Run, **changes: object) -> Run:
     """`run` with other values."""
     return msgspec.structs.replace(run, **changes)
+
+
+def plain(datadir: str) -> str:
+    """The one way a data directory is written here, so that ``/buf0//x/`` is not taken for another than ``/buf0/x``."""
+    parts = [part for part in datadir.split("/") if part not in ("", ".")]
+    return "/" + "/".join(parts) if datadir.startswith("/") else datadir
 
 
 def joined(*texts: str) -> str:

@@ -557,3 +557,21 @@ def test_journals_of_schema_1_go_on() -> None:
     bench.searched()
     bench.done(bench.wanted(RegisterProducts))
     assert bench.machine.run("wanted").raw and not bench.machine.is_reclaimable()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("spelled", ["/buf0/r1/", "/buf0//r1", "//buf0/./r1"])
+def test_a_directory_is_the_same_however_it_is_written(spelled: str) -> None:
+    """A slash more does not get around what forbids a deletion: preserved is preserved, and worked on is worked on."""
+    bench = Bench()
+    bench.ask("r1")
+    assert "a run waits for it" in bench.ask_for(CleanRequested(datadir=spelled, force=True))
+    bench.searched()
+    bench.done(bench.wanted(RegisterProducts))
+    assert bench.ask_for(PreserveRequested(datadir=spelled)) == ""
+    for datadir in ("/buf0/r1", spelled):
+        assert "it is preserved" in bench.ask_for(CleanRequested(datadir=datadir, force=True))
+    assert bench.machine.is_preserved(spelled) and bench.pushed("LPUSH", "preserved") == ["/buf0/r1"]
+    assert bench.ask_for(UnpreserveRequested(datadir="/buf0/r1")) == ""
+    assert bench.ask_for(CleanRequested(datadir=spelled)) == ""
+    bench.deleted()
+    assert not bench.machine.run("r1").raw  # type: ignore[union-attr]
