@@ -110,10 +110,15 @@ def test_it_runs_heals_and_stops(up: Up, run_dir: Path, site_config: Path) -> No
     """All answer; killed services and agents come back; a second one is refused; ``down`` leaves no process."""
     running = up()
     state = ready(running, run_dir)
-    status = gather(run_dir)
-    assert status is not None and status.well
-    assert [(one.instance_id, one.managed) for one in status.agents] == [("hm", ""), ("registry", "up"), ("fake", "up")]
-    assert status.agents[1].operations == {"main": "running"}
+
+    def seen() -> bool:
+        """The HostManager looks once a second: an agent may answer before it is seen to be up."""
+        status = gather(run_dir)
+        assert status is not None and [one.instance_id for one in status.agents] == ["hm", "registry", "fake"]
+        managed = [one.managed for one in status.agents]
+        return status.well and managed == ["", "up", "up"] and status.agents[1].operations == {"main": "running"}
+
+    wait_until(seen, 60.0, 0.5, "the HostManager")
     with redis.Redis.from_url(state.redis_url) as client:
         client.set("kept", "yes")
     with pytest.raises(Refused, match="runs in .* already"):
