@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Annotated, Any
 
 import msgspec
@@ -130,11 +131,8 @@ class RecordOperations(Coordinating):
         return story.standing[0] if story.standing else ""
 
     def _tell(self, subject: str, last: int) -> Story:
-        journal = self.open_journal(JOURNAL, riding=True)
-        try:
+        with closing(self.open_journal(JOURNAL, riding=True)) as journal:
             return explain(CommensalMachine, journal, subject, CommensalTeller(), last)
-        finally:
-            journal.close()
 
     @operation("task", privs=1)
     async def obs_stats(self, session: Session, *, since: str = "", until: str = "") -> str | None:
@@ -166,8 +164,7 @@ class RecordOperations(Coordinating):
         return f"{figures['recordings']} recordings, {figures['seconds']:.0f} s."
 
     def _count(self, since: float, until: float) -> dict[str, Any]:
-        journal = self.open_journal(JOURNAL, riding=True)
-        try:
+        with closing(self.open_journal(JOURNAL, riding=True)) as journal:
             base, end = journal.base(), journal.load().sequence
             codec = Codec(CommensalMachine)
             steps = walk(CommensalMachine, codec, base, journal.read(base.sequence + 1, end))
@@ -176,7 +173,5 @@ class RecordOperations(Coordinating):
             )
             since = max(since, oldest)
             found = statistics(steps, self.config.arrays, since, until, self.config.shortest_recording)
-        finally:
-            journal.close()
         figures: dict[str, Any] = msgspec.to_builtins(found)
         return {"since": since, "until": until, "all": figures.pop(""), "arrays": figures}

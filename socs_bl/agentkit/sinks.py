@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from socs_bl.core.notifications import GrafanaConfig, Level, NotificationsConfig, SinkConfig, SlackConfig
+from socs_bl.core.notifications import MARKS, GrafanaConfig, Level, NotificationsConfig, SinkConfig, SlackConfig
 
 LEVELS: tuple[Level, ...] = ("info", "warning", "error")
-_MARKS: Mapping[Level, str] = {"info": "", "warning": ":warning: ", "error": ":x: "}
 _REASON = re.compile(r"[a-z_]{1,60}")
 
 
@@ -95,7 +94,7 @@ class Slack:
 
     def request(self, notice: Notice) -> Request:
         """A message with the mark of its level."""
-        message = {"text": _MARKS[notice.level] + notice.text}
+        message = {"text": MARKS[notice.level] + notice.text}
         if self._posts:
             message["channel"] = self._channel
         return Request(self._url, json.dumps(message).encode(), self._token)

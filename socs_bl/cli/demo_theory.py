@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import math
 
+from socs_bl.capture.wire import POLARISATIONS
 from socs_bl.search.theory import expected_snr
 from socs_bl.simulators.comparison import SearchedRecording
 from socs_bl.simulators.truth import InjectedTone
-
-POLARISATIONS = 2
-TOLERANCE = 0.2  # of the ratio of measured to expected
-_TAIL_HZ = 1e-6  # a tone on a channel's border belongs to the upper one, whatever the last digit says
 
 
 def theory(tone: InjectedTone, recording: SearchedRecording, beamformed: bool) -> float:
@@ -24,12 +21,9 @@ def theory(tone: InjectedTone, recording: SearchedRecording, beamformed: bool) -
     """
     fine = round(tone.channel_width_hz / recording.fine_channel_hz)
     half_way = recording.start + recording.spectra / recording.fine_channel_hz / 2
-    place = (tone.frequency_at(half_way) - tone.channel_hz + _TAIL_HZ) / recording.fine_channel_hz
+    place = (tone.frequency_at(half_way) - tone.channel_hz) / recording.fine_channel_hz
     rate = tone.drift_hz_s / recording.fine_channel_hz**2
-    offset = place - round(place)
-    received = math.sqrt(1 - recording.missing)
-    if beamformed:
-        return received * expected_snr(
-            tone.power, fine, recording.spectra, POLARISATIONS, rate, offset, gain=float(tone.antennas)
-        )
-    return received * expected_snr(tone.power, fine, recording.spectra, POLARISATIONS * tone.antennas, rate, offset)
+    summed, gain = (1, float(tone.antennas)) if beamformed else (tone.antennas, 1.0)
+    return math.sqrt(1 - recording.missing) * expected_snr(
+        tone.power, fine, recording.spectra, POLARISATIONS * summed, rate, place - round(place), gain
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import redis
 
@@ -76,13 +77,7 @@ class Reader:
 
     def lives(self, instances: Sequence[str]) -> dict[str, float | None]:
         """For how much longer the status hash of each instance lives, seconds; None where there is none."""
-        pipeline = self._client.pipeline(transaction=False)
-        for name in instances:
-            pipeline.pttl(status_key(parse_instance(name), self._domain))
-        try:
-            answers = pipeline.execute()
-        except redis.RedisError as error:
-            raise Retry(f"status hashes could not be read from Redis: {error}") from error
+        answers = self._of_statuses("PTTL", instances)
         return {name: left / 1000 if left >= 0 else None for name, left in zip(instances, answers, strict=True)}
 
     def traces(self, arrays: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -106,17 +101,21 @@ class Reader:
 
     def statuses(self, instances: Sequence[str]) -> dict[str, Mapping[str, str] | None]:
         """Status hashes of instances in one round trip; None for a missing one."""
-        pipeline = self._client.pipeline(transaction=False)
-        for name in instances:
-            pipeline.hgetall(status_key(parse_instance(name), self._domain))
-        try:
-            answers = pipeline.execute()
-        except redis.RedisError as error:
-            raise Retry(f"status hashes could not be read from Redis: {error}") from error
+        answers = self._of_statuses("HGETALL", instances)
         return {
             name: {_text(key): _text(value) for key, value in fields.items()} or None
             for name, fields in zip(instances, answers, strict=True)
         }
+
+    def _of_statuses(self, command: str, instances: Sequence[str]) -> list[Any]:
+        """What a command says of the status hash of each instance."""
+        pipeline: Any = self._client.pipeline(transaction=False)  # its execute_command carries no types
+        for name in instances:
+            pipeline.execute_command(command, status_key(parse_instance(name), self._domain))
+        try:
+            return list(pipeline.execute())
+        except redis.RedisError as error:
+            raise Retry(f"status hashes could not be read from Redis: {error}") from error
 
 
 def heard(channel: str, payload: str) -> Event:

@@ -32,9 +32,9 @@ from socs_bl.commensal.wire import COMPLETED_RUNS, SLACK, format_slack
 from socs_bl.core.effect import StoreWrites
 from socs_bl.core.machine import Command, Machine
 from socs_bl.core.names import parse_instance
+from socs_bl.core.notifications import MARKS
 
 _FREE = Duty.FREE
-_MARKS = {Severity.INFO: "", Severity.WARNING: ":warning: ", Severity.ERROR: ":x: "}
 
 
 class Pool(Machine):
@@ -201,7 +201,7 @@ class Pool(Machine):
     def notify(self, severity: Severity, code: str, text: str, array: str = "") -> None:
         """Tell people, on our feed and where the Slack proxy listens."""
         self.issue(Notify(severity=severity, code=code, text=text, array=array), lane="notify")
-        message = format_slack(self.config.slack_channel, "coordinator", _MARKS[severity] + text, self.now.wall)
+        message = format_slack(self.config.slack_channel, "coordinator", MARKS[severity.value] + text, self.now.wall)
         self.write([("PUBLISH", SLACK, message)])
 
     def quarantine(self, name: str, reason: str) -> None:

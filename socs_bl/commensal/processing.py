@@ -28,8 +28,8 @@ from socs_bl.commensal.model import (
 )
 from socs_bl.commensal.projection import records_expire, records_settled, records_to_search, records_unpreserved
 from socs_bl.commensal.recording import Recording
+from socs_bl.commensal.wire import is_good
 
-WORST_GOOD_CODE = 1
 _FREE, _READY, _PROCESSING = Duty.FREE, Duty.READY, Duty.PROCESSING
 
 
@@ -150,7 +150,7 @@ class Processing(Recording):
         self.set_run(run)
         self._stop_asking(name)
         self.write(records_settled(name, run.datadirs[name]))
-        if 0 <= event.code <= WORST_GOOD_CODE:
+        if is_good(event.code):
             self.drop(f"silence/{name}")
             self._hand_back(name, run)
         elif self.config.on_error != "quarantine":
@@ -193,7 +193,7 @@ class Processing(Recording):
         self.drop(f"run/{run.id}")
         self.write(records_expire(run.datadirs.values()))
         counts = {int(code): count for code, count in run.counts.items()}
-        good = sum(count for code, count in counts.items() if 0 <= code <= WORST_GOOD_CODE)
+        good = sum(count for code, count in counts.items() if is_good(code))
         missing = len(run.instances) - sum(counts.values())
         most = self.config.max_bad_instances
         text = ", ".join(f"{code}: {count}" for code, count in sorted(counts.items())) or "none"

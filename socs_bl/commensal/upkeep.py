@@ -16,6 +16,7 @@ import msgspec
 from socs_bl.commensal.model import Drain, Duty, Instance, ReadStatus, ResultRead, Severity, Silence, StatusRead
 from socs_bl.commensal.pool import Pool
 from socs_bl.commensal.projection import records_settled
+from socs_bl.commensal.wire import is_good
 
 WATCH = "watch"
 WATCH_TIMER = "watch/pool"
@@ -109,7 +110,7 @@ class Upkeep(Pool):
         if silence is None or not silence.run or silence.run != event.run:
             return
         self.write(records_settled(silence.instance, silence.datadir))
-        if event.instance in self._watched() and 0 <= event.code <= 1:
+        if event.instance in self._watched() and is_good(event.code):
             text = (
                 f"{event.instance} returned code {event.code} for {event.run} after all and was released into the pool"
             )

@@ -43,6 +43,11 @@ _LONGEST_MESSAGE = 256
 _CODE = re.compile(r"-?[0-9]{1,9}")
 
 
+def is_good(code: int) -> bool:
+    """Whether the first code of a return says that the work is done: 0 searched, 1 nothing to search."""
+    return 0 <= code <= 1
+
+
 def parse_alert(payload: str) -> tuple[str, str]:
     """Parse ``<word>:<array>`` into word and subarray.
 

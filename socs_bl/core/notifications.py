@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from socs_bl.core.config import Config
 
 Level = Literal["info", "warning", "error"]
+# What a text begins with in Slack, where the original's readers look for it.
+MARKS: Mapping[str, str] = {"info": "", "warning": ":warning: ", "error": ":x: "}
 _VARIABLE = r"^[A-Z][A-Z0-9_]{0,63}$"
 _URL = r"^https?://[^\s]+$"
 

@@ -28,13 +28,13 @@ from typing import Any
 import h5py
 import numpy as np
 
+from socs_bl.capture.wire import POLARISATIONS
 from socs_bl.core.whole_file import write_whole
 from socs_bl.simulators import geometry
 from socs_bl.simulators.config import SubarrayConfig
 from socs_bl.simulators.field import Position
 from socs_bl.simulators.site import Site
 
-POLARISATIONS = 2
 TIME_STEP = 1.0  # seconds between the entries of `time_array`
 UNIX_EPOCH_JD = 2440587.5
 SECONDS_PER_DAY = 86400.0

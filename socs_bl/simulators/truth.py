@@ -13,13 +13,12 @@ from typing import Literal
 
 import msgspec
 
+from socs_bl.capture.wire import POLARISATIONS
 from socs_bl.core.errors import Refused
 from socs_bl.core.whole_file import write_whole
 from socs_bl.simulators.config import Schedule, SubarrayConfig, ToneConfig
 from socs_bl.simulators.field import Position, boresight, draw_field
 from socs_bl.simulators.telescope import Track, tracks
-
-POLARISATIONS = 2
 
 
 class InjectedTone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
