@@ -21,6 +21,7 @@ from socs_bl.commensal import wire as commensal
 from socs_bl.commensal.model import BadMessage, ResultRead
 from socs_bl.core import names
 from socs_bl.core.errors import Refused
+from socs_bl.correlator import wire as correlator
 from socs_bl.hashpipe import wire as hashpipe
 from socs_bl.search import wire as search
 from tests.commensal.bench import sensors
@@ -40,8 +41,8 @@ PARSERS: dict[Callable[[str], Any], tuple[str, ...]] = {
     names.parse_subarray: ("array_1", "x9"),
     names.parse_schedule_block: ("20261121-0001", "Unknown_SB"),
 }
-# Parsers of more than one text, which have tests of their own below.
-OTHERS = {hashpipe.parse_pairs, hashpipe.parse_status}
+# Parsers of more than one text or of bytes, which have tests of their own below or (frames) in tests/correlator.
+OTHERS = {hashpipe.parse_pairs, hashpipe.parse_status, correlator.parse_frame, correlator.parse_header}
 LONGEST_ANSWER = 2000  # characters of what is said about a text, however long that was
 LARGE = 1 << 20
 
