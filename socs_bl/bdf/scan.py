@@ -17,7 +17,7 @@ _UID = re.compile(r"uid://[A-Za-z0-9]{0,32}(/[A-Za-z0-9]{1,32}){1,4}")
 _PROJECT_PATH = re.compile(r"[0-9]{1,9}/[0-9]{1,9}/[0-9]{1,9}/")
 _TEXT_LIMIT = 256
 _MAX_ANTENNAS = 512
-_MAX_NS = 1 << 63
+_MAX_NS = 5 * 10**18  # with the epoch of the format added it still fits 64 bits
 BDF_UID = "uid:///evla/bdf/"
 UNIX_EPOCH_MJD_NS = 40587 * 86400 * 10**9
 
