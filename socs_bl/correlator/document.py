@@ -107,7 +107,7 @@ def _texts(values: dict[str, int]) -> dict[str, str]:
 
 
 def _microseconds(nanoseconds: int) -> str:
-    return format(Decimal(nanoseconds).scaleb(-3), "f")
+    return format(Decimal(nanoseconds).scaleb(-3).normalize(), "f")
 
 
 def _product_attributes(product: Product) -> dict[str, str]:
