@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from socs_bl.core.config import Config
 from socs_bl.simulators import geometry
 from socs_bl.simulators.boards_config import BasebandConfig, Correlation, SourceConfig, SubbandConfig
 from socs_bl.simulators.signal import gains
@@ -29,8 +30,7 @@ Complex = npt.NDArray[np.complex64]
 Float = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Field:
+class SkyField(Config):
     """What is observed for a while.
 
     Attributes
@@ -40,9 +40,9 @@ class Field:
     sources : tuple of SourceConfig
     """
 
-    ra_deg: float
-    dec_deg: float
-    sources: tuple[SourceConfig, ...]
+    ra_deg: float = 0.0
+    dec_deg: float = 0.0
+    sources: tuple[SourceConfig, ...] = ()
 
     @property
     def centre(self) -> Float:
@@ -123,7 +123,7 @@ class LagMaker:
         self._deviation = np.zeros(shape, np.float32)
         self._real = (products.x == products.y) & (products.polarisations[:, 0] == products.polarisations[:, 1])
 
-    def point(self, field: Field, unix: float) -> None:
+    def point(self, field: SkyField, unix: float) -> None:
         """Compute the spectra for a field at a time (Unix seconds)."""
         self._template, self._deviation = self._spectra(field, unix)
 
@@ -145,7 +145,7 @@ class LagMaker:
         lags = np.roll(lags, length // 2, axis=-1) * self._scale
         return np.rint(lags.view(np.float32)).astype(np.int32).reshape(*lags.shape, 2)
 
-    def _spectra(self, field: Field, unix: float) -> tuple[Complex, npt.NDArray[np.float32]]:
+    def _spectra(self, field: SkyField, unix: float) -> tuple[Complex, npt.NDArray[np.float32]]:
         products, subband, sefd = self.products, self.products.subband, self._config.sefd_jy
         profiles = np.array([source.profile or (1.0,) * subband.bins for source in field.sources]).reshape(
             -1, subband.bins

@@ -11,14 +11,14 @@ import pytest
 
 from socs_bl.core.clock import unix_to_tai_mjd
 from socs_bl.simulators.boards_config import BasebandConfig, Correlation, SourceConfig, SubbandConfig
-from socs_bl.simulators.lags import Field, LagMaker, Products, bandpasses, make_products, valid_counts
+from socs_bl.simulators.lags import LagMaker, Products, SkyField, bandpasses, make_products, valid_counts
 
 UNIX = 1795233600.25
 SOURCES = (
     SourceConfig(flux_jy=20.0, east_arcsec=120.0, north_arcsec=-75.0, q=0.1, u=-0.05),
     SourceConfig(flux_jy=5.0, east_arcsec=-400.0, north_arcsec=310.0),
 )
-FIELD = Field(202.8, 30.5, SOURCES)
+FIELD = SkyField(ra_deg=202.8, dec_deg=30.5, sources=SOURCES)
 SHAPES = [
     pytest.param(SubbandConfig(), id="one frame"),
     pytest.param(SubbandConfig(channels=32, half=True), id="half a frame"),
@@ -151,7 +151,8 @@ def test_bins_have_their_own_flux() -> None:
     """A pulsar is in the phase bins its profile says."""
     subband = SubbandConfig(bins=4)
     made, products, lags = maker(subband, "U")
-    lags.point(Field(202.8, 30.5, (SourceConfig(flux_jy=10.0, profile=(0.0, 1.0, 2.0, 0.0)),)), UNIX)
+    pulsar = SourceConfig(flux_jy=10.0, profile=(0.0, 1.0, 2.0, 0.0))
+    lags.point(SkyField(ra_deg=202.8, dec_deg=30.5, sources=(pulsar,)), UNIX)
     amplitude = np.abs(lags.spectra()[0]).sum(axis=-1)
     assert amplitude[0] == amplitude[3] == 0
     assert amplitude[2] / amplitude[1] == pytest.approx(2.0 * (made.sefd_jy + 10) / (made.sefd_jy + 20), rel=1e-5)
