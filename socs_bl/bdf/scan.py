@@ -45,6 +45,23 @@ class ScanAntenna(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     z: float = 0.0
 
 
+class ScanWindow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file's header does not say of a spectral window.
+
+    Attributes
+    ----------
+    baseband, number : str, int
+        As in the header.
+    centre, bandwidth : float
+        Sky frequencies, Hz; 0: unknown.
+    """
+
+    baseband: str
+    number: int
+    centre: float = 0.0
+    bandwidth: float = 0.0
+
+
 class Scan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is recorded into one file, and what people and the archive must know of it.
 
@@ -72,6 +89,8 @@ class Scan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     intents : tuple of str
     antennas : tuple of ScanAntenna
         Empty where nothing told of them.
+    windows : tuple of ScanWindow
+        Filled in by whoever creates the file, from its configuration.
     observer, project : str
 
     Raises
@@ -96,6 +115,7 @@ class Scan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     dec: float = 0.0
     intents: tuple[str, ...] = ()
     antennas: tuple[ScanAntenna, ...] = ()
+    windows: tuple[ScanWindow, ...] = ()
     observer: str = ""
     project: str = ""
 
@@ -123,8 +143,8 @@ class Scan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             raise Refused(f"scan {self.uid}: scan {self.scan} and subscan {self.subscan} must be numbers from 1")
         if len(self.antennas) > _MAX_ANTENNAS:
             raise Refused(f"scan {self.uid}: {len(self.antennas)} antennas; at most {_MAX_ANTENNAS} are possible")
-        if not all(math.isfinite(value) for value in (self.ra, self.dec, *_coordinates(self.antennas))):
-            raise Refused(f"scan {self.uid}: a position is not a finite number")
+        if not all(math.isfinite(value) for value in (self.ra, self.dec, *_coordinates(self))):
+            raise Refused(f"scan {self.uid}: a position or a frequency is not a finite number")
 
     @property
     def path(self) -> str:
@@ -137,8 +157,9 @@ class Scan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return self.exec_block or self.uid
 
 
-def _coordinates(antennas: tuple[ScanAntenna, ...]) -> tuple[float, ...]:
-    return tuple(value for antenna in antennas for value in (antenna.x, antenna.y, antenna.z))
+def _coordinates(scan: Scan) -> tuple[float, ...]:
+    places = (value for antenna in scan.antennas for value in (antenna.x, antenna.y, antenna.z))
+    return (*places, *(value for window in scan.windows for value in (window.centre, window.bandwidth)))
 
 
 def parse_uid(text: str) -> str:
