@@ -17,6 +17,7 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads((REPOSITORY / "pyproject.toml").
     "contracts"
 ]
 HOUSE = {"agentkit", "agents", "cli", "client", "core", "hashpipe", "page", "plugin", "services", "simulators"}
+SHARED = ("socs_bl.hashpipe.wire", "socs_bl.bdf.scan")  # texts and records that rooms share
 PURE = frozenset(
     [
         "__future__",
@@ -70,7 +71,7 @@ def impure(graph: grimp.ImportGraph, start: str) -> set[str]:
             continue
         seen.add(module)
         for imported in graph.find_modules_directly_imported_by(module):
-            if imported.startswith(f"{room}.") or imported == "socs_bl.hashpipe.wire":  # texts that rooms share
+            if imported.startswith(f"{room}.") or imported in SHARED:
                 waiting.append(imported)
             elif imported.startswith("socs_bl.core.") or imported in PURE:
                 continue
@@ -96,7 +97,7 @@ def test_a_broken_contract_is_found(tmp_path: Path) -> None:
     for name in ("", "core", "services", "agents", "cli", "agentkit", "client", "simulators", "hashpipe"):
         (tmp_path / "socs_bl" / name).mkdir()
         (tmp_path / "socs_bl" / name / "__init__.py").touch()
-    for room in ("commensal", "capture", "search"):
+    for room in ("commensal", "capture", "search", "correlator", "bdf"):
         (tmp_path / "socs_bl" / room).mkdir()
         for name in ("__init__.py", "machine.py", "model.py"):
             (tmp_path / "socs_bl" / room / name).touch()

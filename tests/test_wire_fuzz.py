@@ -22,9 +22,11 @@ from socs_bl.commensal.model import BadMessage, ResultRead
 from socs_bl.core import names
 from socs_bl.core.errors import Refused
 from socs_bl.correlator import wire as correlator
+from socs_bl.correlator.observation import wire as observation
 from socs_bl.hashpipe import wire as hashpipe
 from socs_bl.search import wire as search
 from tests.commensal.bench import sensors
+from tests.correlator.observation.documents import ANTENNAS, OBSERVATION
 
 # Parser to texts it takes. A parser of a wire.py that is not here fails `test_every_parser_is_fuzzed`.
 PARSERS: dict[Callable[[str], Any], tuple[str, ...]] = {
@@ -36,6 +38,10 @@ PARSERS: dict[Callable[[str], Any], tuple[str, ...]] = {
     search.parse_metadata: ('{"band": "l", "start_ts": 1795233600.0, "nants": 64, "obsid": "MeerKAT:array_1:x"}', "{}"),
     search.parse_seconds: ("1795233600.5", "-1e3"),
     capture.parse_destination: ("239.9.0.64+3", "224.0.0.1", "0.0.0.0"),
+    observation.parse_document: (OBSERVATION, ANTENNAS),
+    observation.parse_observation: (OBSERVATION,),
+    observation.parse_antenna_table: (ANTENNAS,),
+    observation.parse_mjd: ("57897.87981900463", "40588"),
     allocation.parse_streams: ("spead://239.9.0.0+63:7148", "spead://239.9.0.0:7148"),
     names.parse_instance: ("blpn64/1", "node-7/999"),
     names.parse_subarray: ("array_1", "x9"),
@@ -86,9 +92,9 @@ def read_or_refused(parse: Callable[[Any], Any], text: Any) -> Any:
 def test_every_parser_is_fuzzed() -> None:
     """A new parser in a ``wire.py`` joins the table above."""
     found = set()
-    for package in pkgutil.iter_modules(socs_bl.__path__, "socs_bl."):
-        if package.ispkg and any(module.name == "wire" for module in pkgutil.iter_modules(_path(package.name))):
-            module = importlib.import_module(f"{package.name}.wire")
+    for place in pkgutil.walk_packages(socs_bl.__path__, "socs_bl."):
+        if place.name.endswith(".wire"):
+            module = importlib.import_module(place.name)
             found |= {
                 function
                 for name, function in inspect.getmembers(module, inspect.isfunction)
@@ -96,10 +102,6 @@ def test_every_parser_is_fuzzed() -> None:
             }
     assert len(found) >= 8
     assert found <= PARSERS.keys() | OTHERS
-
-
-def _path(package: str) -> list[str]:
-    return list(importlib.import_module(package).__path__)
 
 
 @pytest.mark.parametrize(("parse", "valid"), parsers())

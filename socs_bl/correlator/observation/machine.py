@@ -126,7 +126,7 @@ class ObservationMachine(Machine):
         if kind == RETRY:
             self._drive(uid, node)
         else:
-            self._settle(uid, over=True)
+            self._forget_over(uid, over=True)
 
     def restarted(self, event: Restarted) -> None:
         """What was under way goes on; nodes that are not configured any more are not asked."""
@@ -227,7 +227,7 @@ class ObservationMachine(Machine):
         self.put(f"recording/{uid}", msgspec.structs.replace(recording, scan=scan, reason=reason))
         for node in recording.orders:
             self._drive(uid, node)
-        self._settle(uid)
+        self._forget_over(uid)
 
     def _close_now(self, dataset_id: str) -> None:
         """A person ends the open scan of a dataset."""
@@ -286,7 +286,7 @@ class ObservationMachine(Machine):
             self._tell("info", f"{node} has taken {uid} after {order.tries} failures")
         self._set_order(uid, node, Order(known=True, stop_ns=stop_ns))
         self._drive(uid, node)
-        self._settle(uid)
+        self._forget_over(uid)
 
     def _not_told(self, uid: str, node: str, reason: str) -> None:
         """A node has not; people are told at the first time and when it is given up."""
@@ -318,9 +318,9 @@ class ObservationMachine(Machine):
         self._tell(
             "error", f"{node} was never told {part}{_titled(recording.scan)}: {reason}; see what it has recorded"
         )
-        self._settle(uid)
+        self._forget_over(uid)
 
-    def _settle(self, uid: str, over: bool = False) -> None:
+    def _forget_over(self, uid: str, over: bool = False) -> None:
         """Forget a scan of which every node knows all, once it is over: until then it may be cut anew."""
         recording = self._recording(uid)
         if recording is None or not recording.scan.stop_ns:
