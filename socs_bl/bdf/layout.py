@@ -23,6 +23,7 @@ Source: EVLA/ALMA Binary Data Format, sizes and axes of the binary attachments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -47,6 +48,7 @@ __all__ = [
     "baseline",
     "shapes_of",
     "sizes_of",
+    "tables_of",
 ]
 
 META_PARTS = ("flags", "actualTimes", "actualDurations")
@@ -132,7 +134,7 @@ class Table:
             Shape (rows, bins, channels, products) or (rows, bins, products).
         """
         shape, item = self.shapes[window], self.dtype.itemsize
-        inner = [item * int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+        inner = [item * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
         offset = start + self.starts[window] * item
         return np.ndarray((self.rows, *shape), self.dtype, buffer, offset, (self.row_bytes, *inner))
 
@@ -185,7 +187,7 @@ class Layout:
         self.header_bytes = len(self.framing.head)
         self.block_bytes = self.framing.block_bytes
         self.parts = {
-            name: Part(name, offset, nbytes[name], tuple(_tables(header, name, offset)))
+            name: Part(name, offset, nbytes[name], tables_of(header, name, offset, DTYPES[name]))
             for name, offset in self.framing.offsets.items()
         }
 
@@ -243,15 +245,16 @@ def _kinds(header: Header, part: str) -> Iterator[tuple[str, int]]:
 
 def _count(header: Header, part: str) -> int:
     return sum(
-        rows * sum(int(np.prod(shape)) for shape in shapes_of(header, part, kind))
-        for kind, rows in _kinds(header, part)
+        rows * sum(math.prod(shape) for shape in shapes_of(header, part, kind)) for kind, rows in _kinds(header, part)
     )
 
 
-def _tables(header: Header, part: str, offset: int) -> Iterator[Table]:
+def tables_of(header: Header, part: str, offset: int, dtype: np.dtype[Any]) -> tuple[Table, ...]:
+    """The tables of a part that starts at `offset`."""
+    tables = []
     for kind, rows in _kinds(header, part):
         shapes = shapes_of(header, part, kind)
-        starts = (0, *accumulate(int(np.prod(shape)) for shape in shapes))
-        table = Table(kind, rows, shapes, starts, offset, DTYPES[part])
-        offset += table.nbytes
-        yield table
+        starts = (0, *accumulate(math.prod(shape) for shape in shapes))
+        tables.append(Table(kind, rows, shapes, starts, offset, dtype))
+        offset += tables[-1].nbytes
+    return tuple(tables)

@@ -1,0 +1,344 @@
+"""Writing a file: several threads, processes and hosts put their pieces of the same integrations into it.
+
+Whoever comes first creates ``NAME.part`` with the main header; all others take what it says. A block is set up once,
+under the file's lock: texts, times, flags 1 (not written), durations and data 0; its first line comes last, so that a
+block with that line is whole. Blocks are set up in order, so that the file is always main header, whole blocks, and at
+most the beginning of one. A piece goes to its places under the shared lock, flags last. A writer that has everything of
+an integration writes it in one go.
+
+A writer that is killed leaves its pieces flagged 1 and everybody else's where they are. `finish` closes the file under
+the lock; what comes later is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from socs_bl.bdf.framing import BLOCK_START, CLOSING
+from socs_bl.bdf.header import Header
+from socs_bl.bdf.layout import Layout, Table
+from socs_bl.bdf.parse import parse_opening
+from socs_bl.bdf.piece import Piece
+from socs_bl.bdf.scan import Scan, encode_scan, file_name
+from socs_bl.core.errors import Lost, Refused
+from socs_bl.core.whole_file import write_whole
+
+__all__ = ["BdfWriter", "Piece", "part_path", "scan_path"]
+
+SYNC_SECONDS = 1.0
+MAX_GAP = 3600
+_MAX_HEAD = 8 << 20
+NOT_WRITTEN = 1
+
+
+def part_path(directory: Path, uid: str) -> Path:
+    """Where a file grows, in the creation directory."""
+    return directory / f"{file_name(uid)}.part"
+
+
+def scan_path(directory: Path, uid: str) -> Path:
+    """Where its scan is kept, in the creation directory."""
+    return directory / f"{file_name(uid)}.scan.json"
+
+
+class BdfWriter:
+    """One writer of a file. Its methods may be called by several threads; they take turns.
+
+    Attributes
+    ----------
+    path : Path
+    header : Header
+        As it stands in the file: the start and phase of all integrations come from it.
+    layout : Layout
+    """
+
+    def __init__(self, path: Path, descriptor: int, layout: Layout) -> None:
+        self.path = path
+        self.layout = layout
+        self.header = layout.header
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._blocks = 0  # known to be set up
+        self._synced = time.monotonic()
+        self._scratch = np.empty(layout.block_bytes, np.uint8)
+        self._tables = [(part.name, table) for part in layout.parts.values() for table in part.tables]
+
+    @classmethod
+    def open(cls, directory: Path, header: Header, scan: Scan) -> BdfWriter:
+        """Create the file, or join those who write it.
+
+        Parameters
+        ----------
+        directory : Path
+            The creation directory; made when it is missing. Files are published into its parent.
+        header : Header
+            What the file would be. An existing one must have the same shape; its start is the one that counts.
+        scan : Scan
+            Stored beside the file by whoever creates it.
+
+        Raises
+        ------
+        Refused
+            When the header cannot be written, the file has another shape, or has been finished or published.
+        Faulty
+            When the header of an existing file is damaged.
+        Lost
+            When the disk does not take it.
+        """
+        header.check()
+        if header.uid != scan.uid:
+            raise Refused(f"the header is of {header.uid}, the scan of {scan.uid}; a file has one uid")
+        layout = Layout(header)
+        path = part_path(directory, scan.uid)
+        if (directory.parent / file_name(scan.uid)).exists():
+            raise Refused(f"{directory.parent / file_name(scan.uid)} has been published; it takes no more data")
+        with _located(path, "creating it"):
+            directory.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _create(path, layout.framing.head, encode_scan(scan))
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return cls(path, descriptor, _joined(path, descriptor, header))
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def __enter__(self) -> BdfWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, index: int, pieces: Sequence[Piece]) -> None:
+        """Put pieces of one integration into the file.
+
+        Parameters
+        ----------
+        index : int
+            Integration, from 0 at the file's start time.
+        pieces : sequence of Piece
+
+        Raises
+        ------
+        Refused
+            When a piece has another shape than the file, the index cannot be, or the file has been finished.
+            Nothing was written.
+        Lost
+            When the disk does not take it; the integration stays flagged where it is missing.
+        """
+        with self._lock:
+            covered = self._place(pieces)
+            whole = all(mask.all() for mask in covered)
+            with _located(self.path, f"integration {index}"):
+                try:
+                    self._write_locked(index, covered, whole)
+                finally:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                self._sync()
+
+    def close(self) -> None:
+        """Everything to disk, and let go of the file. It is not finished: others may still write.
+
+        Raises
+        ------
+        Lost
+            When the disk does not take it.
+        """
+        with self._lock:
+            if self._descriptor < 0:
+                return
+            try:
+                with _located(self.path, "its last second"):
+                    os.fsync(self._descriptor)
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _place(self, pieces: Sequence[Piece]) -> list[npt.NDArray[np.bool_]]:
+        """Copy pieces to their places in the scratch block; which cells of each table they cover."""
+        covered = [
+            np.tile(np.diff(table.starts) == 0, (table.rows, 1)) for _, table in self._tables
+        ]  # a window without such products is covered from the start
+        for piece in pieces:
+            if not 0 <= piece.window < len(self.header.windows):
+                raise Refused(f"{self.path}: window {piece.window}; the file has {len(self.header.windows)}, from 0")
+            for kind, rows, arrays in piece.tables():
+                for (name, table), mask in zip(self._tables, covered, strict=True):
+                    if table.kind == kind and name in arrays:
+                        chosen = slice(None) if rows is None else self._rows(table, rows)
+                        self._copy(name, table, piece.window, chosen, arrays[name])
+                        mask[chosen, piece.window] = True
+                if not any(table.kind == kind for _, table in self._tables):
+                    raise Refused(f"{self.path}: {kind} data for a file of {self.header.correlation_mode}")
+        return covered
+
+    def _rows(self, table: Table, rows: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        chosen = np.asarray(rows, np.intp)
+        if chosen.ndim != 1 or (chosen.size and not 0 <= int(chosen.min()) <= int(chosen.max()) < table.rows):
+            raise Refused(f"{self.path}: rows {chosen.tolist()!r:.60}; {table.kind} has {table.rows}, counted from 0")
+        return chosen
+
+    def _copy(self, name: str, table: Table, window: int, rows: Any, values: npt.NDArray[Any]) -> None:
+        count = table.rows if isinstance(rows, slice) else len(rows)
+        shape = (count, *table.shapes[window])
+        if values.shape != shape or not np.can_cast(values.dtype, table.dtype, "same_kind"):
+            raise Refused(
+                f"{self.path}: {table.kind} {name} of window {window} is {values.dtype} {values.shape};"
+                f" the file takes {table.dtype} {shape}"
+            )
+        table.cells(self._scratch, table.offset, window)[rows] = values
+
+    def _write_locked(self, index: int, covered: list[npt.NDArray[np.bool_]], whole: bool) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        self._check_open(index)
+        if index >= self._blocks:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._check_open(index)  # the lock was free for a moment
+            if self._set_up(index, whole):
+                return
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            self._check_open(index)
+        self._write_runs(index, covered)
+
+    def _check_open(self, index: int) -> None:
+        size = os.fstat(self._descriptor).st_size
+        blocks = self.layout.blocks(size)
+        if size == self.layout.offset(blocks) + len(CLOSING) and self._at(size - len(CLOSING), CLOSING):
+            raise Refused(
+                f"{self.path}: has been finished with {blocks} integrations; integration {index} comes too late"
+            )
+        if not 0 <= index < blocks + MAX_GAP:
+            raise Refused(f"{self.path}: integration {index} after {blocks}; a gap of {MAX_GAP} is too long to be one")
+
+    def _set_up(self, index: int, whole: bool) -> bool:
+        """Set up all blocks up to `index`, under the lock; when the last was to be written as a whole, that is done."""
+        for block in range(self._blocks, index + 1):
+            offset = self.layout.offset(block)
+            size = os.fstat(self._descriptor).st_size
+            if size < offset + self.layout.block_bytes or not self._at(offset, BLOCK_START):
+                last_is_whole = whole and block == index
+                try:
+                    if size > offset:  # whoever began it was killed
+                        os.ftruncate(self._descriptor, offset)
+                    self._write_whole(block) if last_is_whole else self._write_empty(block)
+                except OSError:
+                    os.ftruncate(self._descriptor, offset)
+                    raise
+                if last_is_whole:
+                    self._blocks = block + 1
+                    return True
+            self._blocks = block + 1
+        return False
+
+    def _write_whole(self, block: int) -> None:
+        for offset, text in self.layout.framing.pieces(block, self.layout.midpoint(block)):
+            self._scratch[offset : offset + len(text)] = np.frombuffer(text, np.uint8)
+        _pwrite(self._descriptor, self._scratch.data, self.layout.offset(block))
+
+    def _write_empty(self, block: int) -> None:
+        start, middle = self.layout.offset(block), self.layout.midpoint(block)
+        _allocate(self._descriptor, start, self.layout.block_bytes)
+        for name, value in (("flags", NOT_WRITTEN), ("actualTimes", middle)):
+            part = self.layout.parts[name]
+            dtype = part.tables[0].dtype
+            values = np.full(part.nbytes // dtype.itemsize, value, dtype)
+            _pwrite(self._descriptor, values.data.cast("B"), start + part.offset)
+        for offset, text in reversed(self.layout.framing.pieces(block, middle)):
+            _pwrite(self._descriptor, memoryview(text), start + offset)
+
+    def _write_runs(self, index: int, covered: list[npt.NDArray[np.bool_]]) -> None:
+        """Write the covered cells: those that lie side by side together, flags last."""
+        start, scratch = self.layout.offset(index), self._scratch.data
+        for (_, table), mask in reversed(list(zip(self._tables, covered, strict=True))):
+            edges = np.flatnonzero(np.diff(mask.ravel(), prepend=False, append=False))
+            windows, item = mask.shape[1], table.dtype.itemsize
+            places = (
+                (edges // windows) * table.row_bytes + np.asarray(table.starts)[edges % windows] * item + table.offset
+            )
+            for first, end in places.reshape(-1, 2).tolist():
+                if end > first:
+                    _pwrite(self._descriptor, scratch[first:end], start + first)
+
+    def _at(self, offset: int, text: bytes) -> bool:
+        return os.pread(self._descriptor, len(text), offset) == text
+
+    def _sync(self) -> None:
+        if time.monotonic() - self._synced >= SYNC_SECONDS:
+            os.fdatasync(self._descriptor)
+            self._synced = time.monotonic()
+
+
+@contextlib.contextmanager
+def _located(path: Path, what: str) -> Iterator[None]:
+    """A disk that refuses is a loss, and the text says where."""
+    try:
+        yield
+    except OSError as error:
+        raise Lost(
+            f"{path}: {what} is lost: {error.strerror or error}; see to the disk, the next file may fit"
+        ) from error
+
+
+def _create(path: Path, head: bytes, scan: str) -> None:
+    """Make the file appear with its whole header, unless somebody else was quicker."""
+    private = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    scan_file = path.with_suffix(".scan.json")
+    if not scan_file.exists():
+        write_whole(scan_file, scan.encode() + b"\n")
+    try:
+        with open(private, "wb") as file:
+            file.write(head)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(private, path)
+    finally:
+        private.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _joined(path: Path, descriptor: int, header: Header) -> Layout:
+    """The layout that the file's own header gives; Refused when it has another shape than `header`."""
+    head = os.pread(descriptor, _MAX_HEAD, 0)
+    found = parse_opening(head, str(path)).header
+    for what in ("uid", "exec_block", "project_path", "interval_ns", "antennas", "correlation_mode", "windows"):
+        if getattr(found, what) != getattr(header, what):
+            raise Refused(
+                f"{path}: exists with {what} {getattr(found, what)!r:.200}, not {getattr(header, what)!r:.200};"
+                " all writers of a file need the same configuration"
+            )
+    layout = Layout(found)
+    if not head.startswith(layout.framing.head):
+        raise Refused(f"{path}: was begun by another program; its blocks cannot be placed")
+    return layout
+
+
+def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _allocate(descriptor: int, offset: int, size: int) -> None:
+    """Room for a block, as zeros; where the file system cannot reserve, only its size."""
+    try:
+        os.posix_fallocate(descriptor, offset, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        os.ftruncate(descriptor, offset + size)
