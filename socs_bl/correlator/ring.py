@@ -1,0 +1,435 @@
+"""Dumps from the ingest process to one lag pipeline: slots in shared memory, one writer, one reader.
+
+The ring is a file on tmpfs: a head, a table of slots, a table of flushes, then the slots, each laid out by a `Plan`. Beside
+it ``<ring>.wake`` is a FIFO that wakes the reader, and whose lock the reader holds while it lives. A slot goes through
+
+    FREE --writer--> OPEN --writer publishes--> READY --reader takes--> CLAIMED --reader releases--> FREE
+
+Every step is one store of the slot's state after everything it stands for, so that a process killed between any two
+instructions leaves a ring that the others can use. Only taking a READY slot can be wanted by both, the reader to work on
+it and the writer to drop the oldest for want of a free one; both do it under a lock of the file, which the kernel gives
+back when its holder dies. What a reader had claimed when it died is gone: the next dump's sequence number shows the gap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import mmap
+import os
+import select
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from socs_bl.core.errors import Faulty, Refused, Retry
+from socs_bl.correlator.plan import Plan
+
+FREE, OPEN, READY, CLAIMED = 0, 1, 2, 3
+MINIMUM_SLOTS = 4  # one being filled, one ready, one being worked on, one to go on with
+DEFAULT_SLOTS = 8
+PAGE = 4096
+MAGIC = 0x676E6972_67616C  # "lagring"
+VERSION = 1
+LOCK_PATIENCE = 0.1  # seconds the writer waits for a reader that is stopped while it takes a slot
+READER_PATIENCE = 2.0  # seconds a new reader waits for the lock of the one before
+REASON_BYTES = 48
+
+_HEAD = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("magic", "version", "slots", "slot_bytes", "layout", "order", "sequence", "dropped", "abandoned")
+    ]
+)
+_SLOT = np.dtype([("state", np.int64), ("order", np.int64), ("sequence", np.int64), ("time_ns", np.int64)])
+_FLUSH = np.dtype([("order", np.int64), ("reason", f"S{REASON_BYTES}")])  # order 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """One dump of all products of the pipeline.
+
+    Attributes
+    ----------
+    time_ns : int
+        Start of the dump, ns since 1970 UTC.
+    sequence : int
+        Counts the dumps of this ring; a gap: dumps were dropped.
+    number : int
+        Of its slot.
+    slot : numpy.ndarray
+        uint8 view of the slot, laid out by the plan. Good until the dump is released.
+    """
+
+    time_ns: int
+    sequence: int
+    number: int
+    slot: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Everything before belongs together and what comes now does not: an activation ends, or time has jumped."""
+
+    reason: str
+
+
+def slot_stride(plan: Plan) -> int:
+    """Bytes from one slot to the next: whole pages."""
+    return max(PAGE, -(-plan.slot_bytes // PAGE) * PAGE)
+
+
+def ring_bytes(plan: Plan, slots: int = DEFAULT_SLOTS) -> int:
+    """Size of a ring's file."""
+    return _data_offset(slots) + slots * slot_stride(plan)
+
+
+def choose_slots(plan: Plan, window_ns: int, dump_ns: int, limit_bytes: int) -> int:
+    """How many slots a ring gets: the dumps that can be open together, and a few for the pipeline to fall behind.
+
+    Parameters
+    ----------
+    plan : Plan
+    window_ns : int
+        How long a dump stays open at most, ns.
+    dump_ns : int
+        Length of a dump; 0: unknown.
+    limit_bytes : int
+        The largest file allowed.
+
+    Raises
+    ------
+    Refused
+        When not even `MINIMUM_SLOTS` fit.
+    """
+    wanted = DEFAULT_SLOTS + (-(-window_ns // dump_ns) if dump_ns else DEFAULT_SLOTS)
+    slots = min(wanted, (limit_bytes - _data_offset(wanted)) // slot_stride(plan))
+    if slots < MINIMUM_SLOTS:
+        raise Refused(
+            f"a ring of {MINIMUM_SLOTS} dumps of {plan.slot_bytes} bytes does not fit into {limit_bytes} bytes; allow more"
+            " memory, or divide the products among more nodes"
+        )
+    return int(slots)
+
+
+def wake_path(path: Path) -> Path:
+    """The FIFO beside a ring."""
+    return path.with_name(path.name + ".wake")
+
+
+class _Ring:
+    """What both ends have: the file, its tables, the FIFO."""
+
+    def __init__(self, path: Path, descriptor: int, slots: int, plan: Plan) -> None:
+        self.path, self.plan, self.slots = path, plan, slots
+        self._descriptor = descriptor
+        self._map = mmap.mmap(descriptor, ring_bytes(plan, slots), mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        self._bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self._head = self._view(_HEAD, 1, 0)[0]
+        self._slots = self._view(_SLOT, slots, PAGE)
+        self._flushes = self._view(_FLUSH, slots + 2, PAGE + slots * _SLOT.itemsize)
+        self._wake = os.open(wake_path(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    @property
+    def dropped(self) -> int:
+        """Dumps that the writer dropped since the ring was made."""
+        return int(self._head["dropped"])
+
+    @property
+    def abandoned(self) -> int:
+        """Dumps that died with their readers."""
+        return int(self._head["abandoned"])
+
+    @property
+    def waiting(self) -> int:
+        """Dumps that wait for the reader."""
+        return int(np.count_nonzero(self._slots["state"] == READY))
+
+    def slot(self, number: int) -> npt.NDArray[np.uint8]:
+        """A slot's bytes."""
+        start = _data_offset(self.slots) + number * slot_stride(self.plan)
+        return self._bytes[start : start + self.plan.slot_bytes]
+
+    def close(self) -> None:
+        """Give up this end; views of slots that others hold stay good."""
+        del self._head, self._slots, self._flushes, self._bytes
+        with contextlib.suppress(BufferError):  # such views; the memory goes with the last of them
+            self._map.close()
+        os.close(self._descriptor)
+        os.close(self._wake)
+
+    def _view(self, dtype: np.dtype[Any], count: int, offset: int) -> npt.NDArray[Any]:
+        return np.ndarray((count,), dtype, self._bytes.data, offset)
+
+    def _abandon(self) -> None:
+        """Free what a reader that is dead had claimed."""
+        claimed = np.flatnonzero(self._slots["state"] == CLAIMED)
+        self._head["abandoned"] += len(claimed)
+        self._slots["state"][claimed] = FREE
+
+
+class RingWriter(_Ring):
+    """The ingest's end. Makes the ring, or goes on with one that is there and fits: its reader need not notice.
+
+    Parameters
+    ----------
+    path : Path
+        On tmpfs.
+    plan : Plan
+    slots : int
+
+    Raises
+    ------
+    Refused
+        When there are fewer than `MINIMUM_SLOTS` slots.
+    Faulty
+        When the memory is not there.
+    """
+
+    def __init__(self, path: Path, plan: Plan, slots: int = DEFAULT_SLOTS) -> None:
+        if slots < MINIMUM_SLOTS:
+            raise Refused(f"ring {path}: {slots} slots; at least {MINIMUM_SLOTS}")
+        try:
+            if not _fits(path, plan, slots):
+                _make(path, plan, slots)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise Faulty(
+                f"ring {path} of {ring_bytes(plan, slots)} bytes: {error.strerror}; free memory on that file system",
+                str(path),
+            ) from error
+        super().__init__(path, descriptor, slots, plan)
+        self._slots["state"][self._slots["state"] == OPEN] = FREE  # of a writer that was killed
+
+    def open_slot(self) -> int | None:
+        """A slot to fill, its state area zero; None when none can be had. May drop the oldest dump that waits."""
+        free = np.flatnonzero(self._slots["state"] == FREE)
+        number = int(free[0]) if len(free) else self._take_back()
+        if number is not None:
+            self._slots["state"][number] = OPEN
+            for group in self.plan.groups:
+                group.state(self.slot(number))[:] = 0
+        return number
+
+    def publish(self, number: int, time_ns: int) -> None:
+        """Hand a filled slot to the reader. Dumps come in the order of this call."""
+        row = self._slots[number]
+        row["time_ns"] = time_ns
+        row["sequence"] = self._next("sequence")
+        row["order"] = self._next("order")
+        row["state"] = READY
+        self._ring_bell()
+
+    def drop(self, number: int | None) -> None:
+        """Count a dump that does not reach the reader, and free its slot if it has one."""
+        if number is not None:
+            self._slots["state"][number] = FREE
+        self._next("sequence")
+        self._next("dropped")
+
+    def flush(self, reason: str) -> None:
+        """Tell the reader, behind everything that is published, that what follows is something else."""
+        orders = self._flushes["order"]
+        ready = self._slots["order"][self._slots["state"] == READY]
+        pending = np.sort(orders[orders > 0])
+        # Flushes with no dump between them say the same thing: the last is enough, and the table cannot run full.
+        for first, following in itertools.pairwise([*pending, np.inf]):
+            if not np.any((ready > first) & (ready < following)):
+                orders[orders == first] = 0
+        place = int(np.argmin(orders))
+        self._flushes["reason"][place] = reason.encode()[:REASON_BYTES]
+        orders[place] = self._next("order")
+        self._ring_bell()
+
+    def unlink(self) -> None:
+        """Remove the ring's files."""
+        self.path.unlink(missing_ok=True)
+        wake_path(self.path).unlink(missing_ok=True)
+
+    def _take_back(self) -> int | None:
+        """Take what a dead reader had claimed, or drop the oldest dump that waits."""
+        self._abandon_if_gone()
+        free = np.flatnonzero(self._slots["state"] == FREE)
+        if len(free):
+            return int(free[0])
+        if not self._lock_within(LOCK_PATIENCE):
+            return None
+        try:
+            ready = np.flatnonzero(self._slots["state"] == READY)
+            if not len(ready):
+                return None
+            oldest = int(ready[np.argmin(self._slots["order"][ready])])
+            self._slots["state"][oldest] = FREE
+            self._next("dropped")
+            return oldest
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _lock_within(self, patience: float) -> bool:
+        deadline = time.monotonic() + patience
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+
+    def _abandon_if_gone(self) -> None:
+        try:
+            fcntl.flock(self._wake, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # a reader lives
+        self._abandon()
+        fcntl.flock(self._wake, fcntl.LOCK_UN)
+
+    def _next(self, counter: str) -> int:
+        self._head[counter] += 1
+        return int(self._head[counter])
+
+    def _ring_bell(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: the reader has more than enough to wake it
+            os.write(self._wake, b"!")
+
+
+class RingReader(_Ring):
+    """The pipeline's end. One at a time.
+
+    Parameters
+    ----------
+    path : Path
+    plan : Plan
+
+    Raises
+    ------
+    Retry
+        When there is no ring yet.
+    Refused
+        When it is laid out otherwise, or has a reader.
+    """
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise Retry(f"ring {path}: does not exist; the ingest process makes it") from error
+        head = _read_head(descriptor)
+        if head is None or head["layout"] != _digest(plan):
+            os.close(descriptor)
+            raise Refused(f"ring {path}: is not laid out for this pipeline; it belongs to another configuration")
+        super().__init__(path, descriptor, int(head["slots"]), plan)
+        deadline = time.monotonic() + READER_PATIENCE
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._wake, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > deadline:
+                self.close()
+                raise Refused(f"ring {path}: another process reads it; end that one first")
+            time.sleep(0.01)
+        self._abandon()
+
+    def fileno(self) -> int:
+        """Readable when something may have come, for poll; call `take` until it gives None."""
+        return self._wake
+
+    def take(self, timeout_s: float = 0.0) -> Dump | Flush | None:
+        """The next dump or flush; None when none comes in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake, 1 << 16)
+            found = self._claim()
+            left = deadline - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            select.select([self._wake], [], [], left)
+
+    def release(self, dump: Dump) -> None:
+        """Give a dump's slot back to the writer."""
+        self._slots["state"][dump.number] = FREE
+
+    def _claim(self) -> Dump | Flush | None:
+        with _locked(self._descriptor):
+            # Flushes first: when one is seen, all dumps before it are seen as well.
+            orders = self._flushes["order"].copy()
+            flushes = np.flatnonzero(orders)
+            ready = np.flatnonzero(self._slots["state"] == READY)
+            flush = int(flushes[np.argmin(orders[flushes])]) if len(flushes) else -1
+            number = int(ready[np.argmin(self._slots["order"][ready])]) if len(ready) else -1
+            if flush >= 0 and (number < 0 or orders[flush] < self._slots["order"][number]):
+                reason = bytes(self._flushes["reason"][flush]).decode("utf-8", "replace")
+                self._flushes["order"][flush] = 0
+                return Flush(reason)
+            if number < 0:
+                return None
+            self._slots["state"][number] = CLAIMED
+            row = self._slots[number]
+            return Dump(int(row["time_ns"]), int(row["sequence"]), number, self.slot(number))
+
+
+def _data_offset(slots: int) -> int:
+    tables = slots * _SLOT.itemsize + (slots + 2) * _FLUSH.itemsize
+    return PAGE + -(-tables // PAGE) * PAGE
+
+
+def _digest(plan: Plan) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(plan).encode(), digest_size=7).digest(), "big")
+
+
+def _make(path: Path, plan: Plan, slots: int) -> None:
+    """Make the ring's file with its memory, so that no store to it can fail later, and the FIFO."""
+    private = path.with_name(path.name + ".part")
+    descriptor = os.open(private, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, ring_bytes(plan, slots))
+        head = np.zeros(1, _HEAD)
+        head[0] = (MAGIC, VERSION, slots, plan.slot_bytes, _digest(plan), 0, 0, 0, 0)
+        os.pwrite(descriptor, head.tobytes(), 0)
+        wake_path(path).unlink(missing_ok=True)
+        os.mkfifo(wake_path(path), 0o600)
+        os.rename(private, path)
+    except OSError:
+        os.unlink(private)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _fits(path: Path, plan: Plan, slots: int) -> bool:
+    """There is a ring already, of this layout and size."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        head = _read_head(descriptor)
+        size = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    fits = head is not None and head["layout"] == _digest(plan) and head["slots"] == slots
+    return fits and size == ring_bytes(plan, slots) and wake_path(path).is_fifo()
+
+
+def _read_head(descriptor: int) -> Any:
+    data = os.pread(descriptor, _HEAD.itemsize, 0)
+    if len(data) < _HEAD.itemsize:
+        return None
+    head = np.frombuffer(data, _HEAD)[0]
+    return head if head["magic"] == MAGIC and head["version"] == VERSION else None
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
