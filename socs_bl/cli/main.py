@@ -14,7 +14,20 @@ from socs_bl.core.errors import SocsError
 
 # Modules of this package (with _ for -), in the order of the help. Each has ``add_parser(subparsers)``, which sets ``run`` on its
 # parser: a callable that takes the parsed arguments and returns the exit status.
-COMMANDS = ("demo", "up", "down", "status", "plan", "explain", "replay", "journal", "hand-back", "doctor")
+COMMANDS = (
+    "demo",
+    "up",
+    "down",
+    "status",
+    "plan",
+    "explain",
+    "replay",
+    "journal",
+    "hand-back",
+    "doctor",
+    "pipelinefs",
+    "setup",
+)
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130

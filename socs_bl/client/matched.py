@@ -118,7 +118,7 @@ class MatchedClient:
 
     def __init__(self, instance_id: str, *, args: Any = None, privs: int | str | None = None) -> None:
         self.instance_id = instance_id
-        hub = _hub(args)
+        hub = read_hub(args)
         self._client = _Http(instance_id, f"{hub['address_root']}.{instance_id}", hub["wamp_realm"], hub["wamp_http"])
         self._api = self._client.get_api()
         password = access.client_get_password(privs, self._api["agent_class"], instance_id)
@@ -246,8 +246,14 @@ def _joined(pages: Sequence[Any]) -> Any:
     return pages[0]
 
 
-def _hub(args: Any) -> dict[str, str]:
-    """The hub section of the site configuration."""
+def read_hub(args: Any) -> dict[str, str]:
+    """The hub section of the site configuration.
+
+    Raises
+    ------
+    Refused
+        When there is none, or it does not say where the router takes calls.
+    """
     try:
         parsed = args if hasattr(args, "site_file") else site_config.parse_args("*control*", args=list(args or ()))
         site, _, _ = site_config.get_config(_once(parsed), "*control*")

@@ -56,7 +56,13 @@ def import_mfusepy() -> Any:
     return mfusepy
 
 
-def mount(tree: Tree, mountpoint: Path, group: int | None = None, allow_other: bool | None = None) -> None:
+def mount(
+    tree: Tree,
+    mountpoint: Path,
+    group: int | None = None,
+    allow_other: bool | None = None,
+    foreground: bool = True,
+) -> None:
     """Mount the tree and serve it until it is unmounted (``fusermount -u``) or the process gets SIGTERM or SIGINT.
 
     Parameters
@@ -68,6 +74,8 @@ def mount(tree: Tree, mountpoint: Path, group: int | None = None, allow_other: b
         Group that may write; by default that of the process.
     allow_other : bool, optional
         Whether other users see it; by default where this is permitted.
+    foreground : bool
+        Otherwise this process exits with status 0 once it is mounted, and a copy of it in the background serves.
 
     Raises
     ------
@@ -86,7 +94,7 @@ def mount(tree: Tree, mountpoint: Path, group: int | None = None, allow_other: b
     if (fuse.fuse_version_major, fuse.fuse_version_minor) >= (3, 12):
         options["max_threads"] = THREADS
     try:
-        fuse.FUSE(_operations(fuse)(tree, group), str(mountpoint), foreground=True, **options)
+        fuse.FUSE(_operations(fuse)(tree, group), str(mountpoint), foreground=foreground, **options)
     except RuntimeError as error:
         raise Faulty(f"{mountpoint}: FUSE ended with status {error}; what it said stands above", NAME) from error
 

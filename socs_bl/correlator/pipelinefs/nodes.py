@@ -72,7 +72,7 @@ class Nodes(Protocol):
         """
 
     def run(self, name: str, task: str, parameters: Mapping[str, object], timeout: float) -> Session:
-        """Run a task to its end and return its session data.
+        """Run a task to its end, or with a `timeout` of 0 only start it, and return its session data.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class Instance:
         Refused, Retry, Faulty
             See `Nodes.run`.
         """
-        if not self._tasks.acquire(timeout=timeout):
+        if not self._tasks.acquire(timeout=timeout or TASK_TIMEOUT):
             raise Retry(f"instance {self.name} still works at an earlier request; ask for {task} again later")
         try:
             return self._nodes.run(self.name, task, parameters or {}, timeout)
@@ -248,11 +248,8 @@ class Instances:
         """
         instance = self.get(name)
         if not self._probe(name):
-            try:
-                instance.run("shutdown")
-            except Retry as error:
-                # An agent that ends takes its answer with it; the probes below tell.
-                self.complain(f"/{name}", str(error))
+            # An agent that ends takes its answer with it; the probes tell.
+            instance.run("shutdown", timeout=0.0)
             deadline = time.monotonic() + GONE_TIMEOUT
             while not self._probe(name):
                 if time.monotonic() > deadline:

@@ -1,0 +1,102 @@
+"""``pipelinefs``: mount the correlator's back end as a file system; also ``socs-bl pipelinefs``."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ocs import site_config
+
+from socs_bl.cli.nodes import SPAWN, WampNodes
+from socs_bl.core.errors import Refused, SocsError
+from socs_bl.correlator.pipelinefs import Instances, Tree
+from socs_bl.correlator.pipelinefs.mount import NAME, mount
+
+DESCRIPTION = "Mount the correlator's back end as a file system."
+EXIT_FAILED = 1
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``pipelinefs``."""
+    parser = subparsers.add_parser("pipelinefs", help="mount the correlator's back end as a file system")
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command of its own."""
+    parser = argparse.ArgumentParser(prog="pipelinefs", description=DESCRIPTION)
+    add_arguments(parser)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("mountpoint", type=Path, metavar="MOUNTPOINT", help="an empty directory")
+    parser.add_argument(
+        "-f", "--foreground", action="store_true", help="stay in the foreground, with the log on the terminal"
+    )
+    parser.add_argument("--group", help="group that may write as well (default: that of the process)")
+    parser.add_argument(
+        "--allow-other", action=argparse.BooleanOptionalAction, default=None,
+        help="let other users see it (default: where /etc/fuse.conf or being root permits it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--spawn", default=SPAWN, metavar="COMMAND",
+        help="how an instance is started: words with {host}, {port}, {name}, {python} and {arguments} in them, such as "
+        "'ssh {host} /opt/socs_bl/bin/python {arguments}' (default: %(default)s, on this machine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--state-dir", type=Path, default=default_state_dir(), metavar="DIR",
+        help="where logs are kept, of the file system and of instances it starts (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--privs", type=int, choices=(1, 2, 3), default=1, help="OCS access level to use (default: %(default)s)"
+    )
+    site_config.add_arguments(parser)
+
+
+def default_state_dir() -> Path:
+    """``$XDG_STATE_HOME/pipelinefs``, as the XDG base directory specification has it."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / NAME
+
+
+def run(args: argparse.Namespace) -> int:
+    """Mount and serve; in the background once it is mounted, unless told otherwise."""
+    args.state_dir = args.state_dir.resolve()  # a process in the background is in the root directory
+    args.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = None if args.foreground else args.state_dir / f"{NAME}.log"
+    logging.basicConfig(filename=log, format=_FORMAT, level=logging.INFO)
+    nodes = WampNodes(args, args.state_dir, args.spawn, args.privs)
+    tree = Tree(Instances(nodes))
+    mount(tree, args.mountpoint.resolve(), _group(args.group), args.allow_other, args.foreground)
+    return 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; what went wrong is said in a sentence."""
+    try:
+        return run(make_parser().parse_args(args))
+    except SocsError as error:
+        print(f"pipelinefs: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _group(name: str | None) -> int | None:
+    if name is None:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise Refused(f"there is no group {name!r:.40}; make it, or name another with --group") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
