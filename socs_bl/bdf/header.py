@@ -211,5 +211,10 @@ def _window_xml(window: SpectralWindow) -> str:
     return (
         f'<spectralWindow sw="{window.number}" swbb={quoteattr(window.baseband)} sdPolProducts="{" ".join(window.auto)}"'
         f' crossPolProducts="{" ".join(window.cross)}" numSpectralPoint="{window.channels}" numBin="{window.bins}"'
-        f' scaleFactor="{window.scale:.6f}" sideband="{window.sideband}"/>'
+        f' scaleFactor="{_scale(window.scale)}" sideband="{window.sideband}"/>'
     )
+
+
+def _scale(value: float) -> str:
+    text = f"{value:.6f}"
+    return text if float(text) == value else repr(value)

@@ -46,7 +46,7 @@ class BdfReader:
 
     def __init__(self, path: Path, partial: bool = False) -> None:
         self.path = path
-        self._buffer = _mapped(path)
+        self._buffer = mapped(path)
         try:
             self._opening = parse_opening(self._buffer, str(path))
             self._shapes = Shapes(self._opening, str(path))
@@ -116,7 +116,14 @@ class BdfReader:
         return offsets, ""
 
 
-def _mapped(path: Path) -> Buffer:
+def mapped(path: Path) -> Buffer:
+    """A file as memory.
+
+    Raises
+    ------
+    Refused
+        When it is missing or empty, or cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:

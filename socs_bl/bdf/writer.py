@@ -13,7 +13,6 @@ the lock; what comes later is refused.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import threading
@@ -25,10 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from socs_bl.bdf.framing import BLOCK_START, CLOSING
+from socs_bl.bdf.growing import GrowingFile, own_layout
 from socs_bl.bdf.header import Header
 from socs_bl.bdf.layout import Layout, Table
-from socs_bl.bdf.parse import parse_opening
 from socs_bl.bdf.piece import Piece
 from socs_bl.bdf.scan import Scan, encode_scan, file_name
 from socs_bl.core.errors import Lost, Refused
@@ -38,8 +36,6 @@ __all__ = ["BdfWriter", "Piece", "part_path", "scan_path"]
 
 SYNC_SECONDS = 1.0
 MAX_GAP = 3600
-_MAX_HEAD = 8 << 20
-NOT_WRITTEN = 1
 
 
 def part_path(directory: Path, uid: str) -> Path:
@@ -68,6 +64,7 @@ class BdfWriter:
         self.layout = layout
         self.header = layout.header
         self._descriptor = descriptor
+        self._file = GrowingFile(descriptor, layout)
         self._lock = threading.Lock()
         self._blocks = 0  # known to be set up
         self._synced = time.monotonic()
@@ -212,9 +209,8 @@ class BdfWriter:
         self._write_runs(index, covered)
 
     def _check_open(self, index: int) -> None:
-        size = os.fstat(self._descriptor).st_size
-        blocks = self.layout.blocks(size)
-        if size == self.layout.offset(blocks) + len(CLOSING) and self._at(size - len(CLOSING), CLOSING):
+        blocks = self._file.blocks()
+        if self._file.is_closed():
             raise Refused(
                 f"{self.path}: has been finished with {blocks} integrations; integration {index} comes too late"
             )
@@ -223,39 +219,12 @@ class BdfWriter:
 
     def _set_up(self, index: int, whole: bool) -> bool:
         """Set up all blocks up to `index`, under the lock; when the last was to be written as a whole, that is done."""
+        written = False
         for block in range(self._blocks, index + 1):
-            offset = self.layout.offset(block)
-            size = os.fstat(self._descriptor).st_size
-            if size < offset + self.layout.block_bytes or not self._at(offset, BLOCK_START):
-                last_is_whole = whole and block == index
-                try:
-                    if size > offset:  # whoever began it was killed
-                        os.ftruncate(self._descriptor, offset)
-                    self._write_whole(block) if last_is_whole else self._write_empty(block)
-                except OSError:
-                    os.ftruncate(self._descriptor, offset)
-                    raise
-                if last_is_whole:
-                    self._blocks = block + 1
-                    return True
+            if not self._file.is_set_up(block):
+                written = self._file.set_up(block, self._scratch if whole and block == index else None)
             self._blocks = block + 1
-        return False
-
-    def _write_whole(self, block: int) -> None:
-        for offset, text in self.layout.framing.pieces(block, self.layout.midpoint(block)):
-            self._scratch[offset : offset + len(text)] = np.frombuffer(text, np.uint8)
-        _pwrite(self._descriptor, self._scratch.data, self.layout.offset(block))
-
-    def _write_empty(self, block: int) -> None:
-        start, middle = self.layout.offset(block), self.layout.midpoint(block)
-        _allocate(self._descriptor, start, self.layout.block_bytes)
-        for name, value in (("flags", NOT_WRITTEN), ("actualTimes", middle)):
-            part = self.layout.parts[name]
-            dtype = part.tables[0].dtype
-            values = np.full(part.nbytes // dtype.itemsize, value, dtype)
-            _pwrite(self._descriptor, values.data.cast("B"), start + part.offset)
-        for offset, text in reversed(self.layout.framing.pieces(block, middle)):
-            _pwrite(self._descriptor, memoryview(text), start + offset)
+        return written
 
     def _write_runs(self, index: int, covered: list[npt.NDArray[np.bool_]]) -> None:
         """Write the covered cells: those that lie side by side together, flags last."""
@@ -268,10 +237,7 @@ class BdfWriter:
             )
             for first, end in places.reshape(-1, 2).tolist():
                 if end > first:
-                    _pwrite(self._descriptor, scratch[first:end], start + first)
-
-    def _at(self, offset: int, text: bytes) -> bool:
-        return os.pread(self._descriptor, len(text), offset) == text
+                    self._file.put(scratch[first:end], start + first)
 
     def _sync(self) -> None:
         if time.monotonic() - self._synced >= SYNC_SECONDS:
@@ -314,31 +280,12 @@ def _create(path: Path, head: bytes, scan: str) -> None:
 
 def _joined(path: Path, descriptor: int, header: Header) -> Layout:
     """The layout that the file's own header gives; Refused when it has another shape than `header`."""
-    head = os.pread(descriptor, _MAX_HEAD, 0)
-    found = parse_opening(head, str(path)).header
+    layout = own_layout(descriptor, path)
     for what in ("uid", "exec_block", "project_path", "interval_ns", "antennas", "correlation_mode", "windows"):
-        if getattr(found, what) != getattr(header, what):
+        found, wanted = getattr(layout.header, what), getattr(header, what)
+        if found != wanted:
             raise Refused(
-                f"{path}: exists with {what} {getattr(found, what)!r:.200}, not {getattr(header, what)!r:.200};"
-                " all writers of a file need the same configuration"
+                f"{path}: exists with {what} {found!r:.200}, not {wanted!r:.200}; all writers of a file need the same"
+                " configuration"
             )
-    layout = Layout(found)
-    if not head.startswith(layout.framing.head):
-        raise Refused(f"{path}: was begun by another program; its blocks cannot be placed")
     return layout
-
-
-def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(descriptor, data, offset)
-        data, offset = data[written:], offset + written
-
-
-def _allocate(descriptor: int, offset: int, size: int) -> None:
-    """Room for a block, as zeros; where the file system cannot reserve, only its size."""
-    try:
-        os.posix_fallocate(descriptor, offset, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-            raise
-        os.ftruncate(descriptor, offset + size)
