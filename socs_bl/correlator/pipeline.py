@@ -26,7 +26,7 @@ every dump is an integration. Source: WIDAR VCI schema 3.22, cbeProcessing; the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from socs_bl.core.errors import Refused
@@ -227,3 +227,82 @@ def _check_order(elements: list[ElementText]) -> None:
 
 def _either(kinds: tuple[str, ...]) -> str:
     return kinds[0] if len(kinds) == 1 else f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the elements of a pipeline amount to.
+
+    Attributes
+    ----------
+    dumps : int
+        Dumps of an integration.
+    normalises, transforms : bool
+        There is a dvnorm, an fft. Without dvnorm nothing is computed.
+    sums_lags : bool
+        Lags are summed, and normalised afterwards; False: what was normalised (and transformed) is summed, weighted with
+        the valid counts.
+    span : int
+        Channels that are averaged to one.
+    keep_suspect : bool
+        Frames with a bad status count as good.
+    window : str
+        ``none`` or ``hanning``.
+    width : int
+        Lags that the window leaves; 0: all.
+    bls : str
+        Name of the folder for lag sets; empty: not written.
+    bls_limit : int
+        MiB a product.
+    output : bool
+        Integrations go to recordings.
+    """
+
+    dumps: int = 1
+    normalises: bool = False
+    transforms: bool = False
+    sums_lags: bool = False
+    span: int = 1
+    keep_suspect: bool = False
+    window: str = "none"
+    width: int = 0
+    bls: str = ""
+    bls_limit: int = 1024
+    output: bool = False
+
+    def channels(self, lags: int) -> int:
+        """Spectral points that come out of `lags` lags.
+
+        Raises
+        ------
+        Refused
+            When the span does not divide them.
+        """
+        if not self.transforms:
+            return lags
+        if lags // 2 % self.span:
+            raise Refused(f"boxcar span={self.span} does not divide the {lags // 2} channels of {lags} lags")
+        return lags // 2 // self.span
+
+
+def make_recipe(elements: Sequence[ElementText]) -> Recipe:
+    """What these elements, in an order that `parse_pipeline` accepts, amount to."""
+    properties = {element.kind: element.properties for element in elements}
+    kinds = [element.kind for element in elements]
+    window = properties.get("window", {})
+    bls = properties.get("bls", {})
+    dumps = int(properties.get("integrate", {}).get("n", 1))
+    lags_first = "integrate" in kinds and "dvnorm" in kinds and kinds.index("integrate") < kinds.index("dvnorm")
+    return Recipe(
+        dumps=dumps,
+        normalises="dvnorm" in kinds,
+        transforms="fft" in kinds,
+        sums_lags=lags_first and dumps > 1,  # of one dump nothing is summed
+        span=int(properties.get("boxcar", {}).get("span", 1)),
+        keep_suspect=properties.get("flag", {}).get("suspect") == "keep",
+        window=str(window.get("algorithm", "none")),
+        width=int(window.get("width", 0)),
+        bls=str(bls.get("path", "")),
+        bls_limit=int(bls.get("limit", 1024)),
+        output="bdf" in kinds,
+    )
