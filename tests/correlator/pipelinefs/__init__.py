@@ -1,0 +1,1 @@
+"""Tests of pipelinefs without WAMP: the tree as a class, and mounted."""
