@@ -7,4 +7,5 @@ agents = {
     "InstanceRecorder": {"module": "socs_bl.agents.instance_recorder.agent", "entry_point": "main"},
     "InstanceAnalyzer": {"module": "socs_bl.agents.instance_analyzer.agent", "entry_point": "main"},
     "Telescope": {"module": "socs_bl.agents.telescope.agent", "entry_point": "main"},
+    "Widar": {"module": "socs_bl.agents.widar.agent", "entry_point": "main"},
 }

@@ -23,3 +23,15 @@ def add_site_config(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="site config (default: the package's own, a whole observatory on this machine)",
     )
+
+
+def add_system(parser: argparse.ArgumentParser) -> None:
+    """``--system``: which of its systems are started."""
+    parser.add_argument(
+        "--system",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="start this system (in the package's own site config: commensal, correlator); may be given several times"
+        " (default: as the site config says, commensal)",
+    )

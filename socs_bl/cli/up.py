@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from socs_bl.cli.options import add_run_dir, add_site_config
+from socs_bl.cli.options import add_run_dir, add_site_config, add_system
 from socs_bl.core.errors import Faulty
 from socs_bl.services.crossbar_node import START_TIMEOUT
 from socs_bl.services.observatory import AGENT_TIMEOUT, Observatory
@@ -35,6 +35,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("up", help="start the observatory and keep it running until Ctrl-C")
     add_run_dir(parser)
     add_site_config(parser)
+    add_system(parser)
     parser.add_argument("-d", "--detach", action="store_true", help="return once it runs; end it with socs-bl down")
     parser.set_defaults(run=run)
 
@@ -42,7 +43,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run in the foreground, or start ourselves again in the background."""
     site_config = args.site_config or default_site()
-    return _detached(args.run_dir, site_config) if args.detach else _foreground(args.run_dir, site_config)
+    start = _detached if args.detach else _foreground
+    return start(args.run_dir, site_config, args.system)
 
 
 class StartProgress:
@@ -85,10 +87,10 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _foreground(run_dir: Path, site_config: Path) -> int:
+def _foreground(run_dir: Path, site_config: Path, systems: list[str]) -> int:
     console = Console()
     report = StartProgress(console)
-    observatory = Observatory(run_dir, site_config, report)
+    observatory = Observatory(run_dir, site_config, report, systems)
     with interruptible():
         try:
             with report.progress:
@@ -118,7 +120,7 @@ def describe(wamp_http: str, redis_url: str, run_dir: Path) -> str:
     )
 
 
-def _detached(run_dir: Path, site_config: Path) -> int:
+def _detached(run_dir: Path, site_config: Path, systems: list[str]) -> int:
     """Start the same command in a session of its own and wait until it is ready."""
     console = Console()
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -132,6 +134,7 @@ def _detached(run_dir: Path, site_config: Path) -> int:
         str(run_dir),
         "--site-config",
         str(site_config),
+        *(word for name in systems for word in ("--system", name)),
     ]
     with log.open("wb") as output:
         child = subprocess.Popen(

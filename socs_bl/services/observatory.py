@@ -14,7 +14,7 @@ import select
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -56,11 +56,13 @@ class Observatory:
         See `socs_bl.services.site`.
     report : callable, optional
         Told ``(step, done, total)`` while starting.
+    systems : iterable of str, optional
+        Systems whose agents are started; none: those the site config starts.
     """
 
-    def __init__(self, run_dir: Path, site_config: Path, report: Report = quiet) -> None:
+    def __init__(self, run_dir: Path, site_config: Path, report: Report = quiet, systems: Iterable[str] = ()) -> None:
         self.run_dir = run_dir.resolve()
-        self.site_file = SiteFile(site_config)
+        self.site_file = SiteFile(site_config, systems)
         self.report = report
         self.redis: RedisServer | None = None
         self.router: CrossbarNode | None = None

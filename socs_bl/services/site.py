@@ -3,13 +3,16 @@
 ``$WAMP_SERVER``, ``$WAMP_HTTP``, ``$REDIS_URL``, ``$RUN_DIR`` and ``$SITE_DIR`` (where the file itself lies) may stand in
 any string. A file that holds ``$WAMP_SERVER`` gets an embedded router and one that holds ``$REDIS_URL`` an embedded
 Redis; a file with real addresses uses those.
+
+An agent's entry may name the system it belongs to (``system: correlator``; OCS does not look at it). Who asks for
+systems by name gets their agents started and those of the others not; who does not gets what ``manage`` says.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -34,6 +37,7 @@ class Entry(Config):
     agent_class: str = Field(alias="agent-class")
     instance_id: str = Field(alias="instance-id")
     manage: str | None = None
+    system: str = ""
     arguments: list[Any] = []
 
 
@@ -72,14 +76,16 @@ class SiteFile:
     ----------
     path : Path
         With or without places.
+    systems : iterable of str
+        Systems whose agents are to be started; none: as the file says.
 
     Raises
     ------
     Refused
-        When it cannot be read or is not a site config; the text names the key.
+        When it cannot be read or is not a site config, or has no such system; the text names the key.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, systems: Iterable[str] = ()) -> None:
         self.path = path
         try:
             self._raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -88,8 +94,23 @@ class SiteFile:
         except yaml.YAMLError as error:
             raise Refused(f"{path}: is not YAML ({str(error).splitlines()[0]}); correct the file") from error
         self.site = check(self._raw, Site, str(path))
+        if wanted := set(systems):
+            self._choose(wanted)
         self.used: set[str] = set()
         self._fill(self._raw, dict.fromkeys(PLACES, ""))
+
+    def _choose(self, systems: set[str]) -> None:
+        """Start the agents of these systems, and not those of others."""
+        known = {entry.system for host in self.site.hosts.values() for entry in host.agents if entry.system}
+        if unknown := systems - known:
+            raise Refused(
+                f"{self.path}: no agent has system {sorted(unknown)[0]!r}; there are {', '.join(sorted(known))}"
+            )
+        for host in self._raw["hosts"].values():
+            for entry in host["agent-instances"]:
+                if entry.get("system"):
+                    entry["manage"] = "host/up" if entry["system"] in systems else "host/down"
+        self.site = check(self._raw, Site, str(self.path))
 
     def wants(self, place: str) -> bool:
         """True when the file leaves this place open."""

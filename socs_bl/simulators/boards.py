@@ -151,7 +151,7 @@ class Boards:
         self.fields, self.faults = config.fields, self.correlation.faults
         self.sending = True
         self._faults_end: int | None = None
-        self._dump = 0
+        self._next = 0
         self._restarts: dict[int, int] = {}
         self._first_count = np.zeros(self.correlation.boards, np.int64)
         self._held: list[Frames] = []
@@ -178,9 +178,9 @@ class Boards:
                 subband.field = -1
         if command.faults is not None:
             self.faults = command.faults
-            self._faults_end = self._dump + command.dumps if command.dumps else None
+            self._faults_end = self._next + command.dumps if command.dumps else None
         if command.restart is not None:
-            self._restarts[command.restart.board % self.correlation.boards] = self._dump + command.restart.dumps
+            self._restarts[command.restart.board % self.correlation.boards] = self._next + command.restart.dumps
         if command.sending is not None:
             self.sending = command.sending
 
@@ -192,7 +192,7 @@ class Boards:
         number : int
             Of the dump: its start over its length, counted from 1970.
         """
-        self._dump = number
+        self._next = number + 1
         if self._faults_end is not None and number >= self._faults_end:
             self.faults, self._faults_end = self.correlation.faults, None
         away = [board for board, until in self._restarts.items() if number < until]

@@ -128,8 +128,13 @@ def plan(config: Correlation, truth: CorrelatorTruth, config_id: str) -> tuple[S
     for scan, injected in zip(config.scans, truth.scans, strict=True):
         text = observation(config, dataset, config_id, injected.scan, injected.start, scan)
         said.append(Said(injected.start - lead, f"scan {injected.scan} {scan.source}", False, text))
-    text = observation(config, dataset, config_id, last.scan + 1, last.stop, None)
-    return (*said, Said(last.stop - lead, "FINISH", False, text))
+    return (*said, finish(config, truth, config_id, last.stop))
+
+
+def finish(config: Correlation, truth: CorrelatorTruth, config_id: str, stop: float) -> Said:
+    """The document that ends the observation at `stop` (Unix seconds)."""
+    text = observation(config, truth.dataset_id, config_id, truth.scans[-1].scan + 1, stop, None)
+    return Said(stop - config.lead_s, "FINISH", False, text)
 
 
 def send(config: Correlation, said: Said) -> None:

@@ -98,26 +98,30 @@ def delays_ns(config: Correlation) -> dict[str, float]:
     }
 
 
-def sky_of(config: Correlation, number: int) -> SkyField:
-    """The field of scan `number` (from 0): the configuration's sources, or a drawn one."""
+def sky_of(config: Correlation, number: int, seed: int | None = None) -> SkyField:
+    """The field of scan `number` (from 0): the configuration's sources, or one drawn with `seed` or the configuration's."""
     scan = config.scans[number]
-    return SkyField(ra_deg=scan.ra_deg, dec_deg=scan.dec_deg, sources=scan.sky or (_drawn(config, scan, number),))
+    drawn = _drawn(config, scan, f"{config.seed if seed is None else seed}/{number}/{scan.source}")
+    return SkyField(ra_deg=scan.ra_deg, dec_deg=scan.dec_deg, sources=scan.sky or (drawn,))
 
 
-def _drawn(config: Correlation, scan: ScanConfig, number: int) -> SourceConfig:
+def _drawn(config: Correlation, scan: ScanConfig, seed: str) -> SourceConfig:
     """One source, unpolarised; a calibrator's stands in the phase centre."""
-    draw, limits = random.Random(f"{config.seed}/{number}/{scan.source}"), config.draw
+    draw, limits = random.Random(seed), config.draw
     flux = draw.uniform(limits.min_flux_jy, limits.max_flux_jy)
     radius = 0.0 if scan.calibrator else limits.radius_arcsec * math.sqrt(draw.uniform(INNER**2, 1.0))
     angle = draw.uniform(0.0, 2 * math.pi)
     return SourceConfig(flux_jy=flux, east_arcsec=radius * math.sin(angle), north_arcsec=radius * math.cos(angle))
 
 
-def inject(config: Correlation, dataset_id: str, start: float) -> CorrelatorTruth:
-    """What is put into an observation whose first scan begins at `start` (Unix seconds), each following the last."""
+def inject(config: Correlation, dataset_id: str, start: float, seed: int | None = None) -> CorrelatorTruth:
+    """What is put into an observation whose first scan begins at `start` (Unix seconds), each following the last.
+
+    `seed` is that of the sources; the stations' delays are the boards' own and come from the configuration's.
+    """
     scans = []
     for number, scan in enumerate(config.scans):
-        sources = sky_of(config, number).sources
+        sources = sky_of(config, number, seed).sources
         power = config.sefd_jy + sum(source.flux_jy for source in sources)
         injected = tuple(
             InjectedSource(
@@ -142,7 +146,7 @@ def inject(config: Correlation, dataset_id: str, start: float) -> CorrelatorTrut
         )
         start += scan.seconds
     return CorrelatorTruth(
-        seed=config.seed,
+        seed=config.seed if seed is None else seed,
         dataset_id=dataset_id,
         sefd_jy=config.sefd_jy,
         delays_ns=delays_ns(config),

@@ -51,6 +51,23 @@ def test_only_what_is_up_is_waited_for(tmp_path: Path) -> None:
     assert [entry.manage for entry in site_file.started()] == spellings[:5]
 
 
+def test_systems_are_chosen_by_name(tmp_path: Path) -> None:
+    """Agents of the named system are started, those of others not, those of none as the file says; a wrong name is told."""
+    agents: list[dict[str, object]] = [
+        {"agent-class": "A", "instance-id": "one", "manage": "host/up", "system": "first"},
+        {"agent-class": "B", "instance-id": "two", "manage": "host/down", "system": "second"},
+        {"agent-class": "C", "instance-id": "three", "manage": "host/up"},
+    ]
+    path = write(tmp_path / "site.yaml", *agents)
+    assert [entry.instance_id for entry in SiteFile(path).started()] == ["one", "three"]
+    chosen = SiteFile(path, ["second"])
+    assert [entry.instance_id for entry in chosen.started()] == ["two", "three"]
+    written = chosen.write(tmp_path / "out.yaml", VALUES)
+    assert [entry.manage for entry in written.hosts["localhost"].agents] == [None, "host/down", "host/up", "host/up"]
+    with pytest.raises(Refused, match="'third'; there are first, second"):
+        SiteFile(path, ["third"])
+
+
 def test_a_sites_own_redis_is_found(tmp_path: Path) -> None:
     """URLs that are written out are those to check; places are not."""
     agents: list[dict[str, object]] = [

@@ -1,0 +1,1 @@
+"""The simulated telescope as an agent."""
