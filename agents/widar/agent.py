@@ -204,7 +204,12 @@ restart=None, dumps=0, sending=True)
             sending (bool, optional): False: all boards fall silent.
 
         Notes:
-            What happened is counted in the session data of ``boards``.
+            What happened is counted in the session data of ``boards``. The session data are::
+
+                >>> response.session['data']
+                {"faults": {"seed": 2026, "lost": 0.05, "duplicated": 0.0, "reordered": 0.0, "corrupted": 0.0, "cut": 0.0,
+                            "wrong_clock": 0.0, "silent_boards": []},
+                 "dumps": 50, "sending": True, "sequence": 1}
         """
         if dumps < 0:
             raise Refused(f"inject: dumps {dumps}; give 0 or more")
@@ -217,6 +222,7 @@ restart=None, dumps=0, sending=True)
         if not self.process.started:
             raise Refused("inject: the baseline boards do not run; start 'boards' first")
         await self._tell(session, Command(faults=faults, dumps=dumps, restart=away, sending=sending))
+        session.update(faults=faults.model_dump(mode="json"), dumps=dumps, sending=sending)
         return "The boards have been told."
 
     async def _tell(self, session: Session, command: Command) -> None:
