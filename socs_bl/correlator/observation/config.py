@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import Annotated
 
 from pydantic import Field
 
 from socs_bl.core.config import Config
+
+Node = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+Nodes = Annotated[tuple[Node, ...], Field(min_length=1, max_length=64)]
 
 
 class ObservationConfig(Config):
@@ -35,7 +39,7 @@ class ObservationConfig(Config):
     antenna_port: int = Field(default=53000, ge=1, le=65535)
     interface: IPv4Address = IPv4Address("127.0.0.1")
     correlator: str = Field(default="widar", min_length=1, max_length=40)
-    nodes: tuple[str, ...] = Field(default=("cbe-01",), min_length=1)
+    nodes: Nodes = ("cbe-01",)
     first_pause: float = Field(default=0.5, gt=0)
     longest_pause: float = Field(default=30.0, gt=0)
     give_up: float = Field(default=600.0, gt=0)

@@ -205,6 +205,8 @@ class ObservationMachine(Machine):
             dec=observation.dec,
             intents=observation.intents,
             antennas=antennas.table.antennas if antennas is not None else (),
+            observer=observation.intent("observername"),
+            project=observation.intent("projectid"),
         )
         reason = "the next document, which came before" if stop_ns else ""
         orders = {node: Order() for node in self.settings.nodes}

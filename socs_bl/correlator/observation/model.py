@@ -12,7 +12,6 @@ from socs_bl.core.event import Event
 from socs_bl.core.machine import Cell
 
 FINISH = "FINISH"
-_SUPPRESS = "suppressdata"
 _TRUE = ("true", "t", "1", "yes")
 
 
@@ -49,14 +48,18 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     dec: float = 0.0
     intents: tuple[str, ...] = ()
 
+    def intent(self, key: str) -> str:
+        """The value of an intent, whose key may be written with capitals and ``_`` or without; empty when it is not there."""
+        for text in self.intents:
+            name, _, value = text.partition("=")
+            if name.strip().lower().replace("_", "") == key:
+                return value.strip(" \"'")
+        return ""
+
     @property
     def suppressed(self) -> bool:
-        """Whether an intent says that there are to be no data, in any of the spellings that are met."""
-        pairs = (intent.partition("=") for intent in self.intents)
-        return any(
-            key.strip().lower().replace("_", "") == _SUPPRESS and value.strip(" \"'").lower() in _TRUE
-            for key, _, value in pairs
-        )
+        """Whether an intent says that there are to be no data."""
+        return self.intent("suppressdata").lower() in _TRUE
 
     def records(self, correlator: str) -> bool:
         """Whether it asks this correlator for data."""

@@ -41,11 +41,13 @@ def test_what_a_scan_says() -> None:
     antennas = (ScanAntenna("ea01", 1, "W04", 1.0, 2.0, 3.0), ScanAntenna("ea02", 7, "E01"))
     bench.say(AntennasHeard(table=AntennaTable(dataset_id="eb", antennas=antennas)))
     bench.say(AntennasHeard(table=AntennaTable(dataset_id="other")))
-    bench.hear(observation(10, 3, 2, ra=1.5, dec=-0.5, intents=('ScanIntent="OBSERVE_TARGET"',)))
+    intents = ('ScanIntent="OBSERVE_TARGET"', 'ObserverName="A. Person"', "ProjectID=TST1")
+    bench.hear(observation(10, 3, 2, ra=1.5, dec=-0.5, intents=intents))
     record = next(effect for effect in bench.to_do.values() if isinstance(effect, Record))
     scan = record.scan
     assert (scan.scan, scan.subscan, scan.project_path, scan.config_id) == (3, 2, "0/3/2/", "eb.2")
-    assert (scan.source, scan.ra, scan.dec, scan.intents) == ("3C3", 1.5, -0.5, ('ScanIntent="OBSERVE_TARGET"',))
+    assert (scan.source, scan.ra, scan.dec, scan.intents) == ("3C3", 1.5, -0.5, intents)
+    assert (scan.observer, scan.project) == ("A. Person", "TST1")
     assert scan.antennas == antennas and scan.nodes == NODES and scan.stop_ns == 0
     assert 0 <= int(scan.uid.rpartition("/")[2]) - START * 1000 < 5
     assert scan.exec_block.startswith("uid:///evla/execblock/")

@@ -1,0 +1,1 @@
+"""Executor listener: has every scan that the observation executor announces recorded."""
