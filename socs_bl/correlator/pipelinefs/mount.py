@@ -24,6 +24,7 @@ from socs_bl.correlator.pipelinefs.tree import Draft, Entry, Tree, number_of, se
 
 NAME = "pipelinefs"
 THREADS = 64  # requests at the same time: one that starts an instance takes as long as that
+_LOOP_ENDED = 8  # fuse_main's status when its loop was ended, by a signal or because the kernel went away
 _LOG = logging.getLogger(NAME)
 _TYPES = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "link": stat.S_IFLNK}
 _WRITING = os.O_WRONLY | os.O_RDWR
@@ -96,6 +97,8 @@ def mount(
     try:
         fuse.FUSE(_operations(fuse)(tree, group), str(mountpoint), foreground=foreground, **options)
     except RuntimeError as error:
+        if error.args == (_LOOP_ENDED,):
+            return
         raise Faulty(f"{mountpoint}: FUSE ended with status {error}; what it said stands above", NAME) from error
 
 

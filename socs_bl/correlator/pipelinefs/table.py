@@ -103,12 +103,12 @@ TABLE: tuple[Row, ...] = (
         read=lambda at: entries.shown(at.look("source", "uri")), write=lambda at, text: at.run("set_source", uri=text),
     ),
     Row(
-        "/<instance>/flow", "on or off: whether frames flow",
+        "/<instance>/flow", "whether frames flow: on or off",
         read=lambda at: entries.shown(at.look("flow")),
         write=lambda at, text: at.run("set_flow", flow=entries.one_of(text, "on", "off")),
     ),
     Row(
-        "/<instance>/live_ts", "true or false: whether frames that are played back get the present time",
+        "/<instance>/live_ts", "whether frames that are played back get the present time: true or false",
         when="src is a file of lag frames", present=entries.from_file,
         read=lambda at: entries.shown(at.look("source", "live_timestamps")),
         write=lambda at, text: at.run("set_playback", live_timestamps=entries.truth(text)),
@@ -130,7 +130,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row("/<instance>/status", "counters, pipelines and what is wrong, JSON", read=entries.read_status),
     Row(
-        "/<instance>/framedump", "none, ascii or binary: how frames are dumped to files",
+        "/<instance>/framedump", "how frames are dumped to files: none, ascii or binary",
         read=lambda at: entries.shown(at.look("framedump", "mode")),
         write=lambda at, text: entries.set_framedump(at, mode=entries.one_of(text, "none", "ascii", "binary")),
     ),
@@ -155,8 +155,8 @@ TABLE: tuple[Row, ...] = (
     Row("/<instance>/configurations/<configuration>/document", "the document it was made from", slow=True,
         read=entries.read_document),
     Row(
-        "/<instance>/configurations/<configuration>/autodestroy", "0 or 1: whether it is destroyed once another is "
-        "activated",
+        "/<instance>/configurations/<configuration>/autodestroy", "whether it is destroyed once another is "
+        "activated: 0 or 1",
         read=lambda at: f"{int(at.look(*entries.configuration(at), 'autodestroy'))}\n",
         write=lambda at, text: at.run(
             "set_autodestroy", name=at.names["configuration"], autodestroy=entries.one_of(text, "0", "1") == "1"

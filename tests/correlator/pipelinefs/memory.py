@@ -192,5 +192,12 @@ def make_tree(*running: str, connected: bool = True, patience: float = 20.0) -> 
     return Tree(instances), nodes
 
 
+def main(place: str) -> None:
+    """Mount a tree with instance 01, and 03 that hangs."""
+    tree, nodes = make_tree("01", "03", patience=1.0)
+    nodes.hanging["03"] = threading.Event()
+    mount(tree, Path(place))
+
+
 if __name__ == "__main__":
-    mount(make_tree("01")[0], Path(sys.argv[1]))
+    main(sys.argv[1])
