@@ -52,8 +52,10 @@ class ScanWindow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     baseband, number : str, int
         As in the header.
-    centre, bandwidth : float
-        Sky frequencies, Hz; 0: unknown.
+    centre : float
+        Sky frequency in the middle of its channels, the mean of the first's and the last's, Hz; 0: unknown.
+    bandwidth : float
+        Hz; 0: unknown.
     """
 
     baseband: str

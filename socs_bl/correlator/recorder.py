@@ -20,7 +20,7 @@ import msgspec
 from socs_bl.bdf.scan import Scan, ScanAntenna, ScanWindow, unix_ns
 from socs_bl.bdf.writer import BdfWriter, Piece, part_path
 from socs_bl.core.errors import Faulty, Lost, Refused
-from socs_bl.correlator.configuration import Configuration, Subarray
+from socs_bl.correlator.configuration import Configuration, Subarray, Window
 from socs_bl.correlator.integration import Spectra
 from socs_bl.correlator.output import WindowOutput, make_header
 from socs_bl.correlator.stage import Integration
@@ -161,7 +161,7 @@ class Recorder:
         subarray = choose_subarray(self._configuration, scan)
         if all(output.subarray != subarray for output in self._outputs):
             return Done(scan.uid, 0, 0, "", STOP)
-        self.recordings[scan.uid] = Recording(_completed(scan, subarray), directory, subarray)
+        self.recordings[scan.uid] = Recording(_completed(scan, self._configuration, subarray), directory, subarray)
         return None
 
     def stop(self, uid: str, stop_ns: int) -> None:
@@ -317,10 +317,26 @@ def choose_subarray(configuration: Configuration, scan: Scan) -> Subarray:
     )
 
 
-def _completed(scan: Scan, subarray: Subarray) -> Scan:
+def middle_frequency(configuration: Configuration, window: Window) -> float:
+    """Sky frequency in the middle of a window's channels, Hz; 0: unknown.
+
+    Channel m of the transform lies m widths above the edge of the subband in the baseband, so that the channels' middle
+    is half a width below the subband's; on the sky it is above with the lower sideband. Averaging channels keeps it.
+    """
+    products = {
+        item.product for entry in configuration.mappings if entry.window == window.name for item in entry.assignments
+    }
+    lags = next((product.lags for product in configuration.products if product.name in products), 0)
+    if not window.centre or not lags:
+        return window.centre
+    half = window.bandwidth / lags
+    return window.centre + (half if window.sideband == "L" else -half)
+
+
+def _completed(scan: Scan, configuration: Configuration, subarray: Subarray) -> Scan:
     """The scan with what only the configuration knows: frequencies of the windows, and the antennas if it names none."""
     windows = tuple(
-        ScanWindow(window.baseband, window.number, window.centre, window.bandwidth)
+        ScanWindow(window.baseband, window.number, middle_frequency(configuration, window), window.bandwidth)
         for window in subarray.ordered_windows()
     )
     antennas = tuple(ScanAntenna(antenna.name, antenna.station) for antenna in subarray.ordered_antennas())
