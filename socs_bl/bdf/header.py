@@ -168,6 +168,8 @@ class Header:
             raise Refused(
                 f"{name}: products {products}; 1, 2 or 4 cross and 1 to 3 auto ones, such as RR, are possible"
             )
+        if not products:
+            raise Refused(f"{name}: no products; a window needs some of a kind that {self.correlation_mode} has")
         if window.sideband not in SIDEBANDS:
             raise Refused(f"{name}: sideband {window.sideband!r:.20} is not one of {', '.join(SIDEBANDS)}")
 

@@ -77,7 +77,7 @@ def baseline(a1: int, a2: int) -> int:
 
 def antenna_pair(number: int) -> tuple[int, int]:
     """The antennas ``(a1, a2)`` of a baseline, a1 < a2."""
-    high = int((1 + (1 + 8 * number) ** 0.5) / 2)
+    high = (1 + math.isqrt(1 + 8 * number)) // 2
     return number - high * (high - 1) // 2, high
 
 

@@ -18,6 +18,7 @@ from lxml import etree
 
 from socs_bl.bdf.framing import INTERVAL_FIELD
 from socs_bl.bdf.header import STRUCTURES, Header, SpectralWindow
+from socs_bl.core import xml
 from socs_bl.core.errors import Faulty, Refused
 
 Buffer = bytes | mmap.mmap
@@ -277,13 +278,10 @@ class _Located:
 
 def _xml(text: bytes, root: str, offset: int, name: str) -> etree._Element:
     """The document with namespaces taken off its names; entities and document types are refused."""
-    if b"<!" in text:
-        raise faulty(name, offset, "the header has a document type, entity or comment; none belongs there")
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
-        found = etree.fromstring(text.strip(), parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise faulty(name, offset, f"the header is not XML: {error}") from error
+        found = xml.parse(text.strip(), _MAX_XML, "the header")
+    except xml.BadXml as error:
+        raise faulty(name, offset, str(error)) from error
     for element in found.iter(etree.Element):
         element.tag = etree.QName(element).localname
         for key in list(element.attrib):
