@@ -116,7 +116,7 @@ def make_ready(top: Path, name: str, address: str, bdfdir: str | None, source: s
     return done or [f"{name}: ready already"]
 
 
-def find_mount() -> Path:
+def find_mount(mounts: Path = MOUNTS) -> Path:
     """Where pipelinefs is mounted.
 
     Raises
@@ -124,7 +124,7 @@ def find_mount() -> Path:
     Refused
         When it is mounted nowhere, or more than once.
     """
-    fields = [line.split() for line in MOUNTS.read_text(encoding="utf-8").splitlines()]
+    fields = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]
     places = [
         _ESCAPED.sub(lambda code: chr(int(code[1], 8)), field[1]) for field in fields if field[2] == "fuse.pipelinefs"
     ]

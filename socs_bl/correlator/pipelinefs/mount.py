@@ -85,8 +85,8 @@ def mount(
     Faulty
         When it ended with an error.
     """
-    fuse = import_mfusepy()
     check_place(mountpoint)
+    fuse = import_mfusepy()
     others = may_allow_other() if allow_other is None else allow_other
     options: dict[str, Any] = {
         "fsname": NAME, "subtype": NAME, "direct_io": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0,
