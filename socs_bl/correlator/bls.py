@@ -21,12 +21,13 @@ Source: draft WIDAR binary lag set format, tables 1 and 2.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -149,18 +150,29 @@ class LagSetFiles:
         for group in self._plan.groups:
             state, counts, lags = group.state(slot), group.counts(slot), group.lag_pairs(slot)
             for member, product in enumerate(group.products):
-                if self.error:
-                    self.left_out += group.bins
-                    continue
-                try:
-                    file = self._files.get(product.name) or self._open(product, group)
-                    if file.tell() + 4 * group.bins * record_words(group.frames, group.lags) > self.limit:
-                        self.left_out += group.bins
-                        continue
-                    file.write(build_records(product, time_ns, state[member], counts[member], lags[member]))
+                if not self.error and self._append(
+                    product, group, time_ns, state[member], counts[member], lags[member]
+                ):
                     self.records += group.bins
-                except OSError as error:
-                    self.error = f"{self._directory / product.name}.bls: {error.strerror}; no more lag sets are written"
+                else:
+                    self.left_out += group.bins
+
+    def _append(self, product: Product, group: Group, time_ns: int, *arrays: Any) -> bool:
+        """Append one product's records; False when there is no room for them."""
+        size = 4 * group.bins * record_words(group.frames, group.lags)
+        try:
+            file = self._files.get(product.name) or self._open(product, group)
+            end = file.tell()
+            if end + size > self.limit:
+                return False
+            written = file.write(build_records(product, time_ns, *arrays))
+            if written < size:
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self.error = f"{self._directory / product.name}.bls: {error.strerror}; no more lag sets are written"
+            return False
+        return True
 
     def close(self) -> None:
         """Close the files."""
