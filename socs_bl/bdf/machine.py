@@ -15,6 +15,7 @@ step        taken when
 `Announce`  likewise
 `CleanUp`   BdfInfo has been sent and something is left in the creation directory; the private name goes last
 `Discard`   it is finished and holds nothing, or a person asks for it
+`Unsend`    a person asks to announce a published file again: without that record it is described and announced
 ==========  ===========================================================================================================
 
 A step that fails is tried again, with growing pauses; the other files go on meanwhile.
@@ -55,6 +56,7 @@ from socs_bl.bdf.model import (
     Step,
     Tally,
     Tell,
+    Unsend,
 )
 from socs_bl.core.effect import Answer, Effect
 from socs_bl.core.event import Event, Restarted
@@ -338,7 +340,8 @@ class PublisherMachine(Machine):
             self.issue(Answer(refusal=f"{name} is being published; it will be announced then"))
             return
         self.issue(Answer())
-        self._see(Sighting(name=name, linked=name, informed=True))
+        self.put(name, File(sighting=Sighting(name=name, linked=name, informed=True), target=name))
+        self.issue(Unsend(name=name), lane=name)
 
     # -- writing --------------------------------------------------------------------------------------------------
 

@@ -230,6 +230,12 @@ class Announce(Step, frozen=True):
     target: str
 
 
+class Unsend(Step, frozen=True):
+    """Remove the record that BdfInfo of a published file was sent, so that it is sent again."""
+
+    deadline: ClassVar[float] = 30.0
+
+
 class CleanUp(Step, frozen=True):
     """Remove scan, markers and private name of a published file."""
 
@@ -343,5 +349,5 @@ EVENTS: tuple[type[Event], ...] = (
     DiscardNow,
     Resend,
 )
-EFFECTS: tuple[type[Effect], ...] = (Measure, Finish, Link, Inform, Describe, Announce, CleanUp, Discard, Tell)
+EFFECTS: tuple[type[Effect], ...] = (Measure, Finish, Link, Inform, Describe, Announce, Unsend, CleanUp, Discard, Tell)
 CELLS: tuple[type[Cell], ...] = (Settings, File, Tally)

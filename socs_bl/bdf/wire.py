@@ -22,7 +22,7 @@ from socs_bl.core.xml import parse
 
 DAY_NS = 86400 * 10**9
 LARGEST_DATAGRAM = 60_000  # bytes
-_NUMBER = re.compile(r"[0-9]{1,18}")
+_NUMBER = re.compile(r"[0-9]{1,19}")
 _BDF_NAME = re.compile(r"uid_[A-Za-z0-9_]{1,200}(-[1-9][0-9]{0,3})?")
 _LONGEST_TEXT = 1024
 
