@@ -138,6 +138,11 @@ class _Ring:
         self._wake = os.open(wake_path(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return ring_bytes(self.plan, self.slots)
+
+    @property
     def dropped(self) -> int:
         """Dumps that the writer dropped since the ring was made."""
         return int(self._head["dropped"])
@@ -227,10 +232,8 @@ class RingWriter(_Ring):
         row["state"] = READY
         self._ring_bell()
 
-    def drop(self, number: int | None) -> None:
-        """Count a dump that does not reach the reader, and free its slot if it has one."""
-        if number is not None:
-            self._slots["state"][number] = FREE
+    def drop(self) -> None:
+        """Count a dump for which there was no slot."""
         self._next("sequence")
         self._next("dropped")
 

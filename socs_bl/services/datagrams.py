@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,6 @@ import numpy.typing as npt
 
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104  # linux/udp.h
 LARGEST_DATAGRAM = 65507  # bytes of payload
-MSG_WAITFORONE = 0x10000
-MSG_TRUNC = 0x20
 CONTROL_BYTES = 64
 ADDRESS_BYTES = 16  # of a sockaddr_in
 # struct mmsghdr and struct iovec of 64-bit Linux: recvmmsg(2), readv(2).
@@ -46,7 +45,7 @@ class Table:
     Attributes
     ----------
     messages : numpy.ndarray
-        The kernel's rows; after a call ``length`` says how many bytes each datagram has, ``flags`` whether it was cut.
+        The kernel's rows; after `receive` ``length`` says how many bytes each has, ``controllen`` those of its control.
     control, addresses : numpy.ndarray
         uint8 (rows, `CONTROL_BYTES`) and (rows, `ADDRESS_BYTES`).
     """
@@ -62,13 +61,12 @@ class Table:
         self.messages["iovlen"] = 1
         self.control = np.zeros((rows, CONTROL_BYTES), np.uint8)
         self.addresses = np.zeros((rows, ADDRESS_BYTES), np.uint8)
-        self._received = received
         if received:
             self.messages["name"] = _addresses(self.addresses)
             self.messages["control"] = _addresses(self.control)
 
-    def receive(self, descriptor: int) -> int:
-        """Take the datagrams that are there, without waiting; 0 when there are none.
+    def receive(self, descriptor: int, rows: int) -> int:
+        """Take the datagrams that are there, `rows` at most, without waiting; 0 when there are none.
 
         Raises
         ------
@@ -76,9 +74,9 @@ class Table:
             What the socket reports.
         """
         # The kernel writes what it used over what there is room for.
-        self.messages["namelen"] = ADDRESS_BYTES
-        self.messages["controllen"] = CONTROL_BYTES
-        return self._call(_LIBC.recvmmsg, descriptor, len(self.messages), 0x40, None)  # MSG_DONTWAIT
+        self.messages["namelen"][:rows] = ADDRESS_BYTES
+        self.messages["controllen"][:rows] = CONTROL_BYTES
+        return self._call(_LIBC.recvmmsg, descriptor, rows, socket.MSG_DONTWAIT, None)
 
     def send(self, descriptor: int, first: int, count: int) -> int:
         """Send rows on a connected socket; returns how many went.
