@@ -38,6 +38,8 @@ class NodeConfig(Config):
     bdfdir : Path or None
         Directory in which binary files are created, such as ``/data/wcbe/.private``; None: ``.private`` in
         ``$WCBE_BDFDIR``, else none until somebody sets it.
+    bls_directory : Path or None
+        Where lag set files are written; None: the directory for temporary files.
     ring_directory : Path
         A file system in memory, for the rings between the processes.
     ring_bytes : int
@@ -58,6 +60,7 @@ class NodeConfig(Config):
     """
 
     bdfdir: Path | None = None
+    bls_directory: Path | None = None
     ring_directory: Path = Path("/dev/shm")
     ring_bytes: int = Field(default=1024 * MEBIBYTE, ge=MEBIBYTE)
     slots: int = Field(default=8, ge=2, le=1024)
