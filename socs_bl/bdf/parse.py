@@ -283,10 +283,11 @@ def _xml(text: bytes, root: str, offset: int, name: str) -> etree._Element:
     except xml.BadXml as error:
         raise faulty(name, offset, str(error)) from error
     for element in found.iter(etree.Element):
-        element.tag = etree.QName(element).localname
-        for key in list(element.attrib):
-            if (local := etree.QName(key).localname) not in element.attrib:
-                element.set(local, element.attrib[key])
+        element.tag = str(element.tag).rpartition("}")[2]
+        for key, value in element.items():
+            local = str(key).rpartition("}")[2]
+            if local not in element.attrib:
+                element.set(local, value)
     if found.tag != root:
         raise faulty(name, offset, f"<{found.tag!r:.40}> instead of <{root}>")
     return found
