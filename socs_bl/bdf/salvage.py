@@ -116,9 +116,10 @@ def _stretches(buffer: Buffer, opening: Opening, name: str) -> Iterator[tuple[in
         try:
             block = parse_block(buffer, offset, opening, name)
         except Faulty as error:
-            following = buffer.find(b"\n" + boundary, offset + 1) + 1 or len(buffer)
-            yield offset, following, 0, str(error)
-            offset = following
+            following = buffer.find(boundary, offset + 1)
+            end = len(buffer) if following < 0 else following
+            yield offset, end, 0, str(error)
+            offset = end
         else:
             yield offset, block.end, block.number, ""
             offset = block.end
