@@ -22,6 +22,11 @@ extensions = [
 ]
 exclude_patterns = ["_build", "examples"]
 html_theme = "sphinx_rtd_theme"
+# ``sphinx-build -b man docs docs/_build/man``
+man_pages = [
+    ("man/pipelinefs", "pipelinefs", "mount the correlator's back end as a file system", author, 1),
+    ("man/wcbe-setup", "wcbe-setup", "make an instance of the correlator's back end ready", author, 1),
+]
 
 # Names in single backticks in docstrings are links where the page of the name exists.
 default_role = "py:obj"

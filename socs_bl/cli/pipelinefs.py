@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ocs import site_config
-
 from socs_bl.cli.nodes import SPAWN, WampNodes
 from socs_bl.core.errors import Refused, SocsError
 from socs_bl.correlator.pipelinefs import Instances, Tree
@@ -54,27 +52,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'ssh {host} /opt/socs_bl/bin/python {arguments}' (default: %(default)s, on this machine)",
     )  # fmt: skip
     parser.add_argument(
-        "--state-dir", type=Path, default=default_state_dir(), metavar="DIR",
-        help="where logs are kept, of the file system and of instances it starts (default: %(default)s)",
+        "--state-dir", type=Path, metavar="DIR",
+        help="where logs are kept, of the file system and of instances it starts (default: $XDG_STATE_HOME/pipelinefs)",
     )  # fmt: skip
     parser.add_argument(
         "--privs", type=int, choices=(1, 2, 3), default=1, help="OCS access level to use (default: %(default)s)"
     )
-    site_config.add_arguments(parser)
+    site = parser.add_argument_group("Site Config Options", "OCS's own")
+    site.add_argument("--site", help="name of the site config in $OCS_CONFIG_DIR (default: default)")
+    site.add_argument("--site-file", help="a site config, instead")
+    site.add_argument("--site-host", help="host whose entries count (default: this one's)")
+    site.add_argument("--site-hub", help="websocket of the router, other than the file says")
+    site.add_argument("--site-http", help="HTTP caller of the router, other than the file says")
+    site.add_argument("--site-realm", help="realm, other than the file says")
+    # OCS reads these as well.
+    parser.set_defaults(working_dir=None, log_dir=None, instance_id=None)
 
 
 def default_state_dir() -> Path:
-    """``$XDG_STATE_HOME/pipelinefs``, as the XDG base directory specification has it."""
+    """``$XDG_STATE_HOME/pipelinefs``; without the variable as the XDG base directory specification has it."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / NAME
 
 
 def run(args: argparse.Namespace) -> int:
     """Mount and serve; in the background once it is mounted, unless told otherwise."""
-    args.state_dir = args.state_dir.resolve()  # a process in the background is in the root directory
-    args.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log = None if args.foreground else args.state_dir / f"{NAME}.log"
+    state_dir = (
+        args.state_dir or default_state_dir()
+    ).resolve()  # a process in the background is in the root directory
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = None if args.foreground else state_dir / f"{NAME}.log"
     logging.basicConfig(filename=log, format=_FORMAT, level=logging.INFO)
-    nodes = WampNodes(args, args.state_dir, args.spawn, args.privs)
+    nodes = WampNodes(args, state_dir, args.spawn, args.privs)
     tree = Tree(Instances(nodes))
     mount(tree, args.mountpoint.resolve(), _group(args.group), args.allow_other, args.foreground)
     return 0
