@@ -21,6 +21,7 @@ from ocs import site_config
 from ocs.client_http import ControlClientError
 
 from socs_bl.client import MatchedClient, NoAnswer
+from socs_bl.client.command import why_failed
 from socs_bl.client.follower import run_of
 from socs_bl.client.matched import read_hub
 from socs_bl.core.errors import Faulty, Refused, Retry
@@ -34,7 +35,6 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 INLINE_LIMIT = 1 << 20  # bytes: routers limit messages, often to 4 MB; longer documents go by file
 BUSY_INTERVAL = 0.2
 LOG_TAIL = 2000  # bytes
-_IN_PROGRESS = "already in progress"
 _SAFE = re.compile(r"[A-Za-z0-9_./:@%+=,\[\]-]*")
 
 
@@ -141,7 +141,7 @@ class WampNodes:
         deadline = time.monotonic() + timeout
         try:
             while (begun := client.request("start", task, parameters)).status != ocs.OK:
-                if _IN_PROGRESS not in begun.msg or time.monotonic() > deadline:
+                if not begun.session or time.monotonic() > deadline:  # a session: it runs for somebody else
                     raise Refused(begun.msg)
                 time.sleep(BUSY_INTERVAL)
             if timeout == 0:
@@ -158,8 +158,7 @@ class WampNodes:
         if run_of(ended.session) != run_of(begun.session):
             raise Retry(f"{client.instance_id} was restarted while {task} ran; look at what it shows, and ask again")
         if not ended.session.get("success"):
-            messages = ended.session.get("messages") or [(0.0, ended.msg)]
-            raise Refused(str(messages[-1][1]))
+            raise Refused(why_failed(ended.session.get("messages") or []))
         return dict(ended.session.get("data") or {})
 
     def _arguments(self, name: str) -> list[str]:

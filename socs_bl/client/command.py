@@ -44,12 +44,12 @@ async def command(client: AsyncClient, instance_id: str, op: str, **params: Any)
     if session.get("session_id") != begun.session["session_id"]:
         raise Retry(f"{instance_id} has begun {op} anew before its end was seen; it is asked again")
     if not session.get("success"):
-        raise Refused(f"{instance_id}: {_failure(session.get('messages') or [])}")
+        raise Refused(f"{instance_id}: {why_failed(session.get('messages') or [])}")
     data: Mapping[str, Any] = session.get("data") or {}
     return data
 
 
-def _failure(messages: list[Any]) -> str:
+def why_failed(messages: list[Any]) -> str:
     """What a failed task has said last, before OCS's own lines about its status."""
     texts = [str(text) for _, text in messages if not str(text).startswith("Status is now")]
     return texts[-1] if texts else "it does not say why"
