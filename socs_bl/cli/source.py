@@ -36,6 +36,8 @@ KINDS = (
     Kind("socs_bl:commensal", "socs_bl.commensal.machine:CommensalMachine", "socs_bl.commensal.story:CommensalTeller"),
     Kind("socs_bl:recorder:", "socs_bl.capture.machine:RecorderMachine"),
     Kind("socs_bl:analyzer:", "socs_bl.search.machine:AnalyzerMachine"),
+    Kind("socs_bl:node:", "socs_bl.correlator.machine:NodeMachine", "socs_bl.correlator.story:NodeTeller"),
+    Kind("socs_bl:bdf_publisher:", "socs_bl.bdf.machine:PublisherMachine", "socs_bl.bdf.story:PublisherTeller"),
 )
 
 

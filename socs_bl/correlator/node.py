@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from socs_bl.core.machine import Machine
-from socs_bl.correlator.model import Document, Held, Ingest, Line, Recording, Settings, Source, Tell, Writer
+from socs_bl.correlator.model import Document, Held, Ingest, Line, Recording, Settings, Source, Stage, Tell, Writer
 
 
 class NodeCells(Machine):
@@ -56,6 +56,12 @@ class NodeCells(Machine):
     def open_recordings(self) -> list[Recording]:
         """Those that are not over."""
         return [recording for recording in self.all_recordings() if not recording.closed]
+
+    @property
+    def troubled(self) -> bool:
+        """Whether a process is being started again, or has been given up."""
+        stages = [self.ingest.stage, *(cell.stage for cell in self.cells.values() if isinstance(cell, Line))]
+        return any(stage in (Stage.RESTARTING, Stage.QUARANTINED) for stage in stages)
 
     def tell(self, level: str, text: str) -> None:
         """Tell people."""

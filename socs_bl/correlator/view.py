@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from socs_bl.core.errors import Refused
+from socs_bl.correlator.invariants import memory_of
 from socs_bl.correlator.machine import NodeMachine
 from socs_bl.correlator.model import Held, Line, Phase, Recording
 from socs_bl.correlator.pipeline import parse_pipeline
@@ -51,6 +52,25 @@ def overview(
         "counters": counters(ingest, pipelines),
         "recordings": {item.uid: described(item) for item in machine.all_recordings()[-RECORDINGS_SHOWN:]},
         "ingest": {"state": machine.ingest.stage.value, "restarts": machine.ingest.restarts},
+        "memory": {
+            "used": sum(memory_of(held.pipes) for held in machine.all_held()),
+            "limit": machine.settings.ring_bytes,
+        },
+    }
+
+
+def feed_values(machine: NodeMachine, ingest: Status, pipelines: Mapping[tuple[str, str], Status]) -> dict[str, Any]:
+    """A sample of the numeric feed; what the ingest process does not say is 0."""
+    numbers = counters(ingest, pipelines)
+    sample: dict[str, Any] = {
+        name: numbers.get(name, 0) for name in ("frames", "bad", "unknown", "duplicate", "late", "missing", "dropped")
+    }
+    return {
+        **sample,
+        "actual_rate": ingest.get("actual_rate", 0.0),
+        "integrations": numbers.get("pipelines_integrations", 0),
+        "flowing": int(bool(ingest.get("flowing"))),
+        "recordings": len(machine.open_recordings()),
     }
 
 
