@@ -1,7 +1,9 @@
-"""``socs-bl demo``: one observing session on this machine, from a telescope's events to signals found in voltages.
+"""``socs-bl demo``: one observing session on this machine, from a telescope's events to signals found in voltages, then
+one of the correlator, from lag frames to published files.
 
 It starts the one-machine observatory in a directory of its own, has the telescope play its schedule, watches, and only
-when everything has been recorded and searched reads the list of what was injected and compares.
+when everything has been recorded and searched reads the list of what was injected and compares. The second part is in
+`socs_bl.cli.demo_correlator`; the agents of the first have ended then.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from socs_bl.cli.demo_correlator import correlator_json, run_correlator, show_correlator
 from socs_bl.cli.demo_report import Outcome, collect, picture, show
 from socs_bl.cli.demo_timeline import read_timeline, show_timeline
 from socs_bl.cli.up import StartProgress, interruptible
@@ -32,16 +35,18 @@ LOOK_INTERVAL = 0.5  # seconds
 LOG_WIDTH = 150
 PATIENCE = 120.0  # seconds after the end of the schedule for the last search to end
 FIRST_ANSWER = 60.0  # seconds for the telescope to say what it does
+COMMENSAL, CORRELATOR = "commensal", "correlator"
 COLOURS = {"RECORD": "bold red", "PROCESS": "yellow", "READY": "green", "ERROR": "bold white on red"}
 
 
 def add_parser(subparsers: Any) -> None:
     """Add ``demo``."""
-    parser = subparsers.add_parser("demo", help="observe two cycles on this machine and compare injected with found")
+    parser = subparsers.add_parser("demo", help="observe on this machine and compare injected with found")
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="where everything is kept (default: ./run/demo-<time>)"
     )
     parser.add_argument("--site-config", type=Path, metavar="FILE", help="another one-machine observatory")
+    parser.add_argument("--only", choices=(COMMENSAL, CORRELATOR), help="one part of it (default: both)")
     parser.add_argument("--cycles", type=int, default=2, help="targets a subarray (default: 2)")
     parser.add_argument("--seed", type=int, default=2026, help="seed of targets and signals (default: 2026)")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="also write what went in and came out as JSON")
@@ -49,19 +54,39 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demonstration; 0 only when every injected signal was found, in its beam, and nothing else."""
+    """Run the demonstration; 0 only when what was injected was found, and nothing else."""
     # A log is no terminal, and must not wrap the table.
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     run_dir = (args.run_dir or Path("run") / f"demo-{compact_utc(time.time())}").resolve()
+    summary: dict[str, Any] = {"ok": True, "run_dir": str(run_dir)}
     try:
-        truths, completed, timeline = _observe(console, run_dir, args)
-        outcome = collect(truths, run_dir / "products", completed, timeline)
+        if args.only != CORRELATOR:
+            summary |= _commensal(console, run_dir, args)
+        if args.only != COMMENSAL:
+            summary[CORRELATOR] = _correlator(console, run_dir / CORRELATOR, args)
+            summary["ok"] = summary["ok"] and summary[CORRELATOR]["ok"]
     except KeyboardInterrupt:
         console.print("stopped")
         return 130
     except SocsError as error:
-        _write(args.summary, {"ok": False, "error": str(error), "run_dir": str(run_dir)})
+        _write(args.summary, {**summary, "ok": False, "error": str(error)})
         raise
+    _write(args.summary, summary)
+    return 0 if summary["ok"] else 1
+
+
+def _correlator(console: Console, run_dir: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The correlator's part; returns its section of the summary."""
+    console.rule("correlator")
+    outcome = run_correlator(console, run_dir, args.site_config or default_site(), args.seed)
+    show_correlator(console, outcome)
+    return correlator_json(outcome)
+
+
+def _commensal(console: Console, run_dir: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The commensal part; returns the summary of it."""
+    truths, completed, timeline = _observe(console, run_dir, args)
+    outcome = collect(truths, run_dir / "products", completed, timeline)
     show_timeline(console, outcome.timeline)
     show(console, outcome)
     image = picture(run_dir / "products")
@@ -70,9 +95,8 @@ def run(args: argparse.Namespace) -> int:
     if image is not None:
         console.print(f"waterfall               {image}", soft_wrap=True)
     console.print(f"injected signals        {run_dir / 'telescope'}")
-    _write(args.summary, outcome.as_json(run_dir, image))
     console.print(_verdict(outcome))
-    return 0 if outcome.ok else 1
+    return outcome.as_json(run_dir, image)
 
 
 def _observe(console: Console, run_dir: Path, args: argparse.Namespace) -> tuple[list[Path], int, list[Row]]:

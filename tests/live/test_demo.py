@@ -1,4 +1,4 @@
-"""The demonstration as a user runs it, one cycle of it: exit status, summary, and products in other people's readers."""
+"""The commensal part of the demonstration, one cycle, as a user runs it: exit status, summary, products in others' readers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PATIENCE = 500.0
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[str, Any], str]]:
-    """Exit status, summary and output of ``socs-bl demo --cycles 1``."""
+    """Exit status, summary and output of ``socs-bl demo --only commensal --cycles 1``."""
     directory = tmp_path_factory.mktemp("demo")
-    argv = [sys.executable, "-m", "socs_bl.cli.main", "demo", "--cycles", "1", "--run-dir", str(directory / "run")]
-    argv += ["--summary", str(directory / "summary.json")]
+    argv = [sys.executable, "-m", "socs_bl.cli.main", "demo", "--only", "commensal", "--cycles", "1"]
+    argv += ["--run-dir", str(directory / "run"), "--summary", str(directory / "summary.json")]
     done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE)
     summary = json.loads((directory / "summary.json").read_text()) if (directory / "summary.json").exists() else {}
     yield done.returncode, summary, done.stdout + done.stderr
