@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from socs_bl.agentkit import SiteAgent
-from socs_bl.agents.executor_listener import agent as module
 from socs_bl.agents.executor_listener.agent import ExecutorListener, add_agent_args
 from socs_bl.bdf.scan import Scan, decode_scan
+from socs_bl.client import connect
 from socs_bl.correlator.observation.wire import parse_observation
+from socs_bl.services.crossbar_node import CrossbarNode
 from socs_bl.services.process import free_port
 from socs_bl.services.sqlite_journal import SqliteJournal
 from tests.correlator.observation.documents import ANTENNAS, OBSERVATION
@@ -32,8 +33,10 @@ from tests.harness.agent_case import (
     run_operation,
     until,
 )
+from tests.harness.node_agent import NodeAgent
 
 pytestmark = [pytest.mark.live, pytest.mark.network]
+NODES = ("cbe-01", "cbe-02")
 GROUP, ANTENNA_GROUP = "239.192.60.2", "239.192.60.1"
 # Ports of this run's own: multicast on loopback is heard by every process of the machine.
 PORT, ANTENNA_PORT = free_port(), free_port()
@@ -67,25 +70,24 @@ class TestExecutorListener(AgentCase):
 
 
 class Orders:
-    """Stands for the nodes of a site: orders come in as they would by WAMP; some nodes do not answer."""
+    """What the nodes of a site have been told."""
 
-    def __init__(self) -> None:
-        self.scans: dict[tuple[str, str], Scan] = {}
-        self.stops: dict[tuple[str, str], int] = {}
-        self.silent: set[str] = set()
-        self.asked: list[tuple[str, str]] = []
+    def __init__(self, router: CrossbarNode) -> None:
+        self.nodes = {name: NodeAgent(router, name) for name in NODES}
 
-    async def command(self, client: object, node: str, op: str, **params: Any) -> dict[str, Any]:
-        """Take an order."""
-        self.asked.append((node, op))
-        if node in self.silent:
-            await Deferred()  # for ever: the effect's deadline ends it
-        if op == "record":
-            scan = decode_scan(params["scan"])
-            self.scans[node, scan.uid] = scan
-        else:
-            self.stops[node, params["uid"]] = params["stop_ns"]
-        return {}
+    @property
+    def scans(self) -> dict[tuple[str, str], Scan]:
+        """By node and uid, what is recorded."""
+        told = (
+            (name, decode_scan(params["scan"])) for name, node in self.nodes.items() for params in node.of("record")
+        )
+        return {(name, scan.uid): scan for name, scan in told}
+
+    @property
+    def stops(self) -> dict[tuple[str, str], int]:
+        """By node and uid, the ends."""
+        told = ((name, params) for name, node in self.nodes.items() for params in node.of("stop_recording"))
+        return {(name, params["uid"]): params["stop_ns"] for name, params in told}
 
 
 class Executor:
@@ -122,26 +124,34 @@ def executor() -> Iterator[Executor]:
 
 
 @pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> Orders:
-    """Nodes that answer in this process."""
-    made = Orders()
-    monkeypatch.setattr(module, "command", made.command)
-    return made
+def orders(router: CrossbarNode) -> Iterator[Orders]:
+    """Two nodes on the router."""
+    made = Orders(router)
+    for node in made.nodes.values():
+        pytest_twisted.blockon(Deferred.fromCoroutine(node.start()))
+    yield made
+    for node in made.nodes.values():
+        pytest_twisted.blockon(Deferred.fromCoroutine(node.stop()))
 
 
 @pytest.fixture
-def listener(tmp_path: Path) -> Iterator[Callable[..., ExecutorListener]]:
-    """Makes listeners on one journal, one after the other."""
+def listener(router: CrossbarNode, tmp_path: Path) -> Iterator[Callable[..., Awaitable[ExecutorListener]]]:
+    """Starts listeners on one journal, one after the other, connected to the router."""
     made: list[ExecutorListener] = []
 
-    def make_one(*more: str) -> ExecutorListener:
-        made.append(make(make_site_agent("ExecutorListener"), tmp_path, *more))
-        return made[-1]
+    async def start(*more: str) -> ExecutorListener:
+        agent = make(make_site_agent("ExecutorListener"), tmp_path, "--nodes", ",".join(NODES), *more)
+        made.append(agent)
+        agent.client = await connect(router.ws_url, router.realm, router.address_root)
+        await begun(agent, "listen")
+        await until(lambda: "listening" in data(agent), "it reports")
+        return agent
 
-    yield make_one
+    yield start
     for agent in made:
         pytest_twisted.blockon(agent.site_agent.end())
         agent.close()
+        pytest_twisted.blockon(Deferred.fromCoroutine(agent.client.close()))
 
 
 def data(agent: ExecutorListener) -> dict[str, Any]:
@@ -152,12 +162,10 @@ def data(agent: ExecutorListener) -> dict[str, Any]:
 
 @pytest_twisted.ensureDeferred
 async def test_scans_by_multicast(
-    listener: Callable[..., ExecutorListener], executor: Executor, orders: Orders
+    listener: Callable[..., Awaitable[ExecutorListener]], executor: Executor, orders: Orders
 ) -> None:
     """Antennas and three documents on the wire: each node is told two scans, both ends, and nothing of FINISH."""
-    agent = listener("--nodes", "cbe-01,cbe-02")
-    await begun(agent, "listen")
-    await until(lambda: bool(data(agent).get("listening")), "the groups are joined")
+    agent = await listener()
     executor.send(ANTENNAS, ANTENNA_GROUP, ANTENNA_PORT)
     await until(
         lambda: agent.runner is not None and f"antennas/{DATASET}" in agent.runner.machine.cells, "the antennas"
@@ -167,12 +175,12 @@ async def test_scans_by_multicast(
     executor.scan(2, 0.5)
     executor.scan(3, 0.9, name="FINISH")
     await until(lambda: len(orders.stops) == 4, "both nodes know the ends of two scans")
-    for node in ("cbe-01", "cbe-02"):
+    for node in NODES:
         first, second = (scan for (name, _), scan in orders.scans.items() if name == node)
         assert (first.scan, second.scan, first.dataset_id, first.source) == (1, 2, DATASET, "J1041+0610")
         assert orders.stops[node, first.uid] == second.start_ns and len(first.antennas) == 2
         assert 0.3e9 < orders.stops[node, second.uid] - second.start_ns < 60e9
-        assert first.nodes == ("cbe-01", "cbe-02")
+        assert first.nodes == NODES
     await until(lambda: data(agent)["documents"]["closed"] == 2 and not data(agent)["waiting"], "all is shown")
     told = await run_operation(agent, "explain", subject=DATASET)
     assert told["success"] and told["data"]["chapters"], told
@@ -183,12 +191,10 @@ async def test_scans_by_multicast(
 
 @pytest_twisted.ensureDeferred
 async def test_bad_documents_are_counted_and_cost_nothing(
-    listener: Callable[..., ExecutorListener], executor: Executor, orders: Orders
+    listener: Callable[..., Awaitable[ExecutorListener]], executor: Executor, orders: Orders
 ) -> None:
     """Cut, bombed, of another kind, repeated, of another correlator: by kind, with the sender; the next one is taken."""
-    agent = listener()
-    await begun(agent, "listen")
-    await until(lambda: bool(data(agent).get("listening")), "the groups are joined")
+    agent = await listener()
     good = OBSERVATION.replace('57897.87981900463" seq', f'{mjd(time.time() + 5)}" seq')
     for bad in (good[:200], BOMB, "<Other/>", b"\xff\xfe\x00", b"", good.replace("<scanNo>2<", "<scanNo>two<")):
         executor.send(bad)
@@ -201,26 +207,25 @@ async def test_bad_documents_are_counted_and_cost_nothing(
     assert data(agent)["rejected"] == {"malformed": 2, "doctype": 1, "root": 1, "encoding": 1, "content": 1}
     assert data(agent)["last_rejected"]["kind"] == "content"
     assert data(agent)["last_rejected"]["sender"] == f"127.0.0.1:{executor.socket.getsockname()[1]}"
-    assert data(agent)["documents"]["repeated"] == 1 and len(orders.scans) == 1
+    assert data(agent)["documents"]["repeated"] == 1
+    await until(lambda: len(orders.scans) == len(NODES), "the good one is recorded")
     assert parse_observation(good).records("widar")
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_open_scan_survives_a_restart_and_can_be_closed_by_hand(
-    listener: Callable[..., ExecutorListener], executor: Executor, orders: Orders
+    listener: Callable[..., Awaitable[ExecutorListener]], executor: Executor, orders: Orders
 ) -> None:
     """A node that hangs holds up nobody; after a restart the scan is open, a person closes it, the node is told."""
-    orders.silent.add("cbe-02")
-    agent = listener("--nodes", "cbe-01,cbe-02")
-    await begun(agent, "listen")
-    await until(lambda: bool(data(agent).get("listening")), "the groups are joined")
+    orders.nodes["cbe-02"].forgets.add("record")
+    agent = await listener()
     executor.scan(1, 0.0)
-    await until(lambda: len(orders.scans) == 1 and ("cbe-02", "record") in orders.asked, "one node records, one hangs")
+    await until(lambda: len(orders.scans) == 2, "one node records; the other does not answer")
+    (uid,) = {uid for _, uid in orders.scans}
+    await until(lambda: data(agent)["waiting"] == {uid: ["cbe-02"]}, "one is waited for")
     await agent.site_agent.end()
-    orders.silent.clear()
-    again = listener("--nodes", "cbe-01,cbe-02")
-    await begun(again, "listen")
-    await until(lambda: len(orders.scans) == 2, "the node that hung is asked again")
+    again = await listener()
+    await until(lambda: len(orders.nodes["cbe-02"].of("record")) == 2, "the node that did not answer is asked again")
     refused = await run_operation(again, "close_scan", dataset_id="nobody")
     assert not refused["success"] and DATASET in json.dumps(refused["messages"])
     closed = await run_operation(again, "close_scan", dataset_id=DATASET)
@@ -233,9 +238,8 @@ async def test_an_open_scan_survives_a_restart_and_can_be_closed_by_hand(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_interface_that_is_not_there_is_told(listener: Callable[..., ExecutorListener]) -> None:
+async def test_an_interface_that_is_not_there_is_told(listener: Callable[..., Awaitable[ExecutorListener]]) -> None:
     """The process goes on degraded, saying what cannot be joined, and tries again."""
-    agent = listener("--interface", "203.0.113.77")
-    await begun(agent, "listen")
+    agent = await listener("--interface", "203.0.113.77")
     await until(lambda: "203.0.113.77" in str(data(agent).get("fault")), "the fault is shown")
     assert agent.site_agent.sessions["listen"].degraded and data(agent)["listening"] is False
