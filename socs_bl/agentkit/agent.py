@@ -149,7 +149,7 @@ class Agent:
         """Have `function()` called every time the router has accepted this agent."""
         self._on_join.append(function)
 
-    def start_own(self, name: str, **parameters: object) -> tuple[int, str, Mapping[str, Any]]:
+    def start_own(self, name: str, /, **parameters: object) -> tuple[int, str, Mapping[str, Any]]:
         """Start an operation of this agent with its own rights; ``(status, text, session)`` as OCS answers."""
         return self.site_agent.start_own(name, parameters)
 

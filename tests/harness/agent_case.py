@@ -111,7 +111,7 @@ async def ended(agent: Agent, name: str, timeout: float = PATIENCE) -> dict[str,
     return session
 
 
-async def begun(agent: Agent, name: str, **parameters: object) -> None:
+async def begun(agent: Agent, name: str, /, **parameters: object) -> None:
     """Start an operation and let it run up to its first pause."""
     status, text, _ = agent.start_own(name, **parameters)
     assert status == ocs.OK, f"{name} did not start: {text}"
@@ -119,7 +119,7 @@ async def begun(agent: Agent, name: str, **parameters: object) -> None:
     await pause()
 
 
-async def run_operation(agent: Agent, name: str, **parameters: object) -> dict[str, Any]:
+async def run_operation(agent: Agent, name: str, /, **parameters: object) -> dict[str, Any]:
     """Start a task and wait for its end; returns its session as clients get it."""
     await begun(agent, name, **parameters)
     return await ended(agent, name)
