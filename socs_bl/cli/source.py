@@ -37,6 +37,12 @@ KINDS = (
     Kind("socs_bl:recorder:", "socs_bl.capture.machine:RecorderMachine"),
     Kind("socs_bl:analyzer:", "socs_bl.search.machine:AnalyzerMachine"),
     Kind("socs_bl:node:", "socs_bl.correlator.machine:NodeMachine", "socs_bl.correlator.story:NodeTeller"),
+    Kind(
+        "socs_bl:observation:",
+        "socs_bl.correlator.observation.machine:ObservationMachine",
+        "socs_bl.correlator.observation.story:ObservationTeller",
+    ),
+    Kind("socs_bl:listener:", "socs_bl.correlator.listener.machine:ListenerMachine"),
     Kind("socs_bl:bdf_publisher:", "socs_bl.bdf.machine:PublisherMachine", "socs_bl.bdf.story:PublisherTeller"),
 )
 
