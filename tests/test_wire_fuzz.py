@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import socs_bl
+from socs_bl.bdf import wire as bdf
 from socs_bl.capture import wire as capture
 from socs_bl.commensal import allocation, effects, metadata
 from socs_bl.commensal import wire as commensal
@@ -27,6 +28,14 @@ from socs_bl.hashpipe import wire as hashpipe
 from socs_bl.search import wire as search
 from tests.commensal.bench import sensors
 from tests.correlator.observation.documents import ANTENNAS, OBSERVATION
+
+BDF_INFO = bdf.format_info(
+    bdf.BdfInfo(
+        id="uid____evla_bdf_1", uid="uid:///evla/bdf/1", dataset_id="A & B", scan_no=1, subscan_no=1, config_id="",
+        start_time_ns=5301950400000000000, stop_time_ns=5301950460000000000, num_integration=6, num_antenna=27, size=10**9,
+        path="/data/uid____evla_bdf_1", aborted=False, correlation_mode="CROSS_AND_AUTO",
+    )
+).decode()  # fmt: skip
 
 # Parser to texts it takes. A parser of a wire.py that is not here fails `test_every_parser_is_fuzzed`.
 PARSERS: dict[Callable[[str], Any], tuple[str, ...]] = {
@@ -42,6 +51,8 @@ PARSERS: dict[Callable[[str], Any], tuple[str, ...]] = {
     observation.parse_observation: (OBSERVATION,),
     observation.parse_antenna_table: (ANTENNAS,),
     observation.parse_mjd: ("57897.87981900463", "40588"),
+    bdf.parse_info: (BDF_INFO,),
+    bdf.parse_name: ("uid____evla_bdf_1433189755525", "uid____evla_bdf_1433189755525-2"),
     allocation.parse_streams: ("spead://239.9.0.0+63:7148", "spead://239.9.0.0:7148"),
     names.parse_instance: ("blpn64/1", "node-7/999"),
     names.parse_subarray: ("array_1", "x9"),

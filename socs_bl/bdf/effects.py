@@ -311,3 +311,12 @@ def make_directories(config: PublisherConfig) -> None:
             raise OSError(errno.EACCES, "is not writable", str(config.private))
     except OSError as error:
         raise Retry(f"{error.filename}: {error.strerror}; {ADVICE.get(error.errno or 0, 'see to it')}") from error
+
+
+def free_bytes(directory: Path) -> int:
+    """Bytes that may still be used on the file system of a directory; 0 when it cannot be read."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize

@@ -182,8 +182,6 @@ class Measure(Step, frozen=True):
         Seconds since the last measurement; 0: it is the first.
     """
 
-    deadline: ClassVar[float] = 30.0
-
     rested: float
 
 
@@ -225,21 +223,15 @@ class Announce(Step, frozen=True):
     """Send BdfInfo of a published file, and record that it was sent."""
 
     delivery: ClassVar[Delivery] = Delivery.KEYED
-    deadline: ClassVar[float] = 30.0
-
     target: str
 
 
 class Unsend(Step, frozen=True):
     """Remove the record that BdfInfo of a published file was sent, so that it is sent again."""
 
-    deadline: ClassVar[float] = 30.0
-
 
 class CleanUp(Step, frozen=True):
     """Remove scan, markers and private name of a published file."""
-
-    deadline: ClassVar[float] = 30.0
 
 
 class Discard(Step, frozen=True):
@@ -250,8 +242,6 @@ class Discard(Step, frozen=True):
     rule : str
         Why it may be deleted: `EMPTY` (proven again when it is done) or `ASKED`.
     """
-
-    deadline: ClassVar[float] = 60.0
 
     rule: str
 

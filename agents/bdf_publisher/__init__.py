@@ -1,0 +1,1 @@
+"""BDF publisher agent."""
