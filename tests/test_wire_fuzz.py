@@ -23,6 +23,7 @@ from socs_bl.commensal.model import BadMessage, ResultRead
 from socs_bl.core import names
 from socs_bl.core.errors import Refused
 from socs_bl.correlator import wire as correlator
+from socs_bl.correlator.listener import wire as listener
 from socs_bl.correlator.observation import wire as observation
 from socs_bl.hashpipe import wire as hashpipe
 from socs_bl.search import wire as search
@@ -50,6 +51,7 @@ PARSERS: dict[Callable[[str], Any], tuple[str, ...]] = {
     observation.parse_document: (OBSERVATION, ANTENNAS),
     observation.parse_observation: (OBSERVATION,),
     observation.parse_antenna_table: (ANTENNAS,),
+    listener.parse_path: ("/home/wcbe/c1.xml", "/c"),
     observation.parse_mjd: ("57897.87981900463", "40588"),
     bdf.parse_info: (BDF_INFO,),
     bdf.parse_name: ("uid____evla_bdf_1433189755525", "uid____evla_bdf_1433189755525-2"),
