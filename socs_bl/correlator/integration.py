@@ -6,7 +6,7 @@ at ``t`` has number ``(t + d // 2) // d`` for dumps of length ``d``, and dump ``
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +79,9 @@ class Sums:
         self._dumps = np.zeros(sets, np.int32)
         self._offsets = np.zeros(sets)
         self._totals = np.zeros(sets)
-        self._spectra = np.zeros((sets, self._transform.channels), np.complex128)
+        kind = np.complex64 if recipe.dumps == 1 else np.complex128  # of one dump nothing is summed
+        self._spectra: npt.NDArray[Any] = np.zeros((sets, self._transform.channels), kind)
+        self._fresh = True
         summed = sets if recipe.sums_lags else 0
         self._lags = np.zeros((summed, group.lags, 2))
         self._counts = np.zeros((summed, group.frames, 2))
@@ -91,7 +93,8 @@ class Sums:
 
     def clear(self) -> None:
         """Begin a new integration."""
-        for sums in (self._dumps, self._offsets, self._totals, self._spectra, self._lags, self._counts):
+        self._fresh = True
+        for sums in (self._dumps, self._offsets, self._totals, self._lags, self._counts):
             sums.fill(0)
 
     def add(self, slot: npt.NDArray[np.uint8], offset: int) -> int:
@@ -121,26 +124,45 @@ class Sums:
         if self.recipe.sums_lags:
             add_lags(lags, counts, self._weights, self._lags, self._counts)
         else:
-            self._transform.add(lags, counts, self._weights, self._spectra)
+            self._transform.add(lags, counts, self._weights, self._spectra, self._fresh)
+            self._fresh = False
         return left_out
 
     def result(self) -> Spectra:
         """Spectra (or normalised lags, without fft) of the dumps since `clear`; once for each integration."""
         group = self.group
-        good = self._dumps > 0
         divisors = self._totals
         if self.recipe.sums_lags:
-            self._transform.add(self._lags, self._counts, good.astype(np.float32), self._spectra)
-            divisors = good.astype(np.float64)
-        values = np.zeros(self._spectra.shape, np.complex64)
-        np.divide(self._spectra, divisors[:, None], out=values, where=good[:, None], casting="same_kind")
-        broken = ~np.isfinite(values.view(np.float32)).all(axis=1)
-        values[broken] = 0
-        dumps = np.where(broken, 0, self._dumps)
+            divisors = (self._dumps > 0).astype(np.float64)
+            self._transform.add(self._lags, self._counts, divisors.astype(np.float32), self._spectra, True)
+        values = np.empty(self._spectra.shape, np.complex64)
+        dumps = self._dumps.copy()
+        numbers = self._spectra.view(self._spectra.real.dtype)
+        settle(numbers, divisors, values.view(np.float32), dumps)
         middle = (self.recipe.dumps - 1) / 2
-        offsets = np.where(dumps > 0, self._offsets / np.maximum(self._dumps, 1), middle)
+        offsets = np.where(dumps > 0, self._offsets / np.maximum(dumps, 1), middle)
         shape = (len(group.products), group.bins)
         return Spectra(values.reshape(*shape, -1), dumps.reshape(shape), offsets.reshape(shape))
+
+
+@vector_loop
+def settle(
+    sums: npt.NDArray[np.float64] | npt.NDArray[np.float32],
+    divisors: npt.NDArray[np.float64],
+    values: npt.NDArray[np.float32],
+    dumps: npt.NDArray[np.int32],
+) -> None:
+    """Divide sums; what has no dumps, or is not finite, becomes 0 and has none."""
+    for item in range(sums.shape[0]):
+        source, target = sums[item], values[item]
+        factor = 1 / divisors[item] if dumps[item] > 0 else 0.0
+        check = np.float32(0)
+        for k in range(source.size):
+            target[k] = np.float32(source[k] * factor)
+            check += target[k] * np.float32(0)  # stays 0 unless one is not finite
+        if check != 0 or dumps[item] == 0:
+            target[:] = 0
+            dumps[item] = 0
 
 
 @vector_loop

@@ -20,12 +20,15 @@ from socs_bl.correlator.pipeline import Recipe
 
 LoopT = TypeVar("LoopT", bound=Callable[..., object])
 BLOCK_BYTES = 1 << 20  # of the lags worked on at a time: what the second-level cache of a core holds
-Spectra = npt.NDArray[np.complex128]
+Spectra = npt.NDArray[np.complex128] | npt.NDArray[np.complex64]
 
 
 def vector_loop(function: LoopT) -> LoopT:
-    """Compile a loop, without the interpreter lock and without checks for division by 0, which keep it from being vectors."""
-    return cast(LoopT, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    """Compile a loop, without the interpreter lock, and so that it can become vectors.
+
+    Division by 0 is not checked, and sums may be taken in any order.
+    """
+    return cast(LoopT, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})(function))
 
 
 class Transform:
@@ -47,10 +50,9 @@ class Transform:
         self.channels = recipe.channels(lags)
         self._transforms = recipe.transforms
         self._span = recipe.span if recipe.transforms else 1
-        # A set of one frame has its zero lag within the frame: its two halves are two segments with the same counts.
-        self._segments = max(frames, 2)
-        self._frames = frames
-        self._place = np.repeat(_place_in_frame(lags, frames), 2)
+        # A set of one frame has its zero lag within the frame: its two halves are segments with the same counts.
+        length = lags // max(frames, 2)
+        self._outwards = np.repeat(np.arange(length) / length, 2).astype(np.float32)
         self._taper = np.repeat(taper(lags, recipe), 2)
         self._block = max(1, BLOCK_BYTES // (8 * lags))
         self._scratch = np.zeros((self._block, lags), np.complex64)
@@ -61,6 +63,7 @@ class Transform:
         counts: npt.NDArray[np.uint32] | npt.NDArray[np.float64],
         weights: npt.NDArray[np.float32],
         sums: Spectra,
+        fresh: bool = False,
     ) -> None:
         """Add the spectra (or normalised lags, without fft) of some sets to sums.
 
@@ -72,19 +75,21 @@ class Transform:
             Valid counts at the centre and at the edge of each frame, none of them 0 where the weight is not.
         weights : float32 array, (sets,)
             What each set's spectrum is multiplied with; those with 0 are left out.
-        sums : complex128 array, (sets, channels)
+        sums : complex128 or complex64 array, (sets, channels)
             Added to.
+        fresh : bool
+            Whatever is in the sums does not count.
         """
         pairs = lags.reshape(len(lags), -1)
-        flat_sums = sums.view(np.float64)
+        numbers = sums.view(sums.real.dtype)
         for first in range(0, len(pairs), self._block):
             part = slice(first, first + self._block)
             block = self._scratch[: len(pairs[part])]
-            swap = self._transforms
-            prepare(pairs[part], counts[part], weights[part], self._taper, self._place, swap, block.view(np.float32))
+            out = block.view(np.float32)
+            prepare(pairs[part], counts[part], weights[part], self._taper, self._outwards, self._transforms, out)
             if self._transforms:
                 block = scipy.fft.fft(block, axis=-1, overwrite_x=True, workers=1)
-            add_averaged(block.view(np.float32), weights[part], self._span, flat_sums[part])
+            add_averaged(block.view(np.float32), weights[part], self._span, fresh, numbers[part])
 
 
 def taper(lags: int, recipe: Recipe) -> npt.NDArray[np.float32]:
@@ -99,34 +104,23 @@ def taper(lags: int, recipe: Recipe) -> npt.NDArray[np.float32]:
     return (shape / lags).astype(np.float32)
 
 
-def _place_in_frame(lags: int, frames: int) -> npt.NDArray[np.float32]:
-    """How far each lag is from the centre end (0) to the edge (1) of its frame; the count is interpolated linearly."""
-    lag = np.arange(lags)
-    centre = lags // 2
-    if frames == 1:
-        return (np.abs(lag - centre) / centre).astype(np.float32)
-    length = lags // frames
-    start = lag // length * length
-    nearer = np.where(start >= centre, start, start + length)
-    return (np.abs(lag - nearer) / length).astype(np.float32)
-
-
 @vector_loop
 def prepare(
     lags: npt.NDArray[np.int32] | npt.NDArray[np.float64],
     counts: npt.NDArray[np.uint32] | npt.NDArray[np.float64],
     weights: npt.NDArray[np.float32],
     taper: npt.NDArray[np.float32],
-    place: npt.NDArray[np.float32],
+    outwards: npt.NDArray[np.float32],
     swap: bool,
     out: npt.NDArray[np.float32],
 ) -> None:
     """Normalise and taper sets; with `swap` the zero lag comes first, as a transform wants it.
 
-    All arrays have two numbers a lag. Loops over a segment are plain, so that the compiler makes vectors of them.
+    All arrays have two numbers a lag; `outwards` says how far each lag of a segment is from its inner end, 0 to 1: the
+    count is interpolated linearly between the ends of a frame. The innermost loop is plain, so that the compiler makes
+    vectors of it.
     """
-    numbers = lags.shape[1]
-    frames = counts.shape[1]
+    numbers, frames = lags.shape[1], counts.shape[1]
     segments = max(frames, 2)
     length = numbers // segments
     for item in range(lags.shape[0]):
@@ -135,30 +129,34 @@ def prepare(
             continue
         for segment in range(segments):
             frame = segment * frames // segments
-            centre = np.float32(counts[item, frame, 0])
-            slope = np.float32(counts[item, frame, 1]) - centre
+            inner, edge = np.float32(counts[item, frame, 0]), np.float32(counts[item, frame, 1])
+            slope = edge - inner
+            if segment < segments // 2:  # before the zero lag the inner end comes last
+                inner, slope = edge, -slope
             start = segment * length
             to = (start + numbers // 2) % numbers if swap else start
-            source = lags[item, start : start + length]
-            shape, where, target = (
-                taper[start : start + length],
-                place[start : start + length],
-                out[item, to : to + length],
-            )
+            source, target = lags[item, start : start + length], out[item, to : to + length]
+            shape = taper[start : start + length]
             for k in range(length):
-                target[k] = np.float32(source[k]) * (shape[k] / (centre + slope * where[k]))
+                target[k] = np.float32(source[k]) * (shape[k] / (inner + slope * outwards[k]))
 
 
 @vector_loop
 def add_averaged(
-    spectra: npt.NDArray[np.float32], weights: npt.NDArray[np.float32], span: int, sums: npt.NDArray[np.float64]
+    spectra: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float32],
+    span: int,
+    fresh: bool,
+    sums: npt.NDArray[np.float64] | npt.NDArray[np.float32],
 ) -> None:
     """Average `span` neighbouring channels, weight, and add; only as many channels as the sums have."""
     for item in range(sums.shape[0]):
         weight = weights[item] / np.float32(span)
+        source, target = spectra[item], sums[item]
+        if fresh:
+            target[:] = 0
         if weight == 0:
             continue
-        source, target = spectra[item], sums[item]
         if span == 1:
             for k in range(target.size):
                 target[k] += weight * source[k]
