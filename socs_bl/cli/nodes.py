@@ -171,8 +171,10 @@ class WampNodes:
             "site-host": self._site.site_host,
         }
         if not self._listed(instance):
+            # OCS takes no site at all only when everything a site says is given.
             given = {
-                "site": "none", "site-hub": self._hub["wamp_server"], "site-http": self._hub["wamp_http"],
+                "site": "none", "site-file": "none", "crossbar-timeout": "0",
+                "site-hub": self._hub["wamp_server"], "site-http": self._hub["wamp_http"],
                 "site-realm": self._hub["wamp_realm"], "address-root": self._hub["address_root"],
                 "access-policy": self._hub.get("access_policy") or "none",
             }  # fmt: skip

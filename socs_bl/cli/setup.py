@@ -106,7 +106,7 @@ def make_ready(top: Path, name: str, address: str, bdfdir: str | None, source: s
         _write(top, default, write_configuration(Configuration(DEFAULT)))
         done.append(f"{name}: configuration {DEFAULT} created")
     ensure(default / "autodestroy", "0", f"{name}: configuration {DEFAULT} stays")
-    if not (instance / "active").is_symlink() and not (instance / "pending").exists():
+    if not (instance / "active").is_symlink() and not _activating(instance):
         _write(top, instance / "activations" / f"now-{DEFAULT}", "1")
         done.append(f"{name}: configuration {DEFAULT} will be active once frames flow")
     if _read(instance / "src"):
@@ -143,6 +143,14 @@ def main(args: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
+def _activating(instance: Path) -> bool:
+    """Whether something is about to be active."""
+    try:
+        return "activate " in (instance / "pending").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -152,8 +160,8 @@ def _read(path: Path) -> str:
 
 def _write(top: Path, path: Path, text: str) -> None:
     try:
-        with path.open("w", encoding="utf-8") as file:
-            file.write(f"{text.strip()}\n")
+        with path.open("wb", buffering=0) as file:  # a buffer would be written again after an error
+            file.write(f"{text.strip()}\n".encode())
     except OSError as error:
         said = _read(top / "errors").splitlines()
         raise Refused(f"{path} cannot be written: {said[-1] if said else error.strerror}") from error

@@ -57,7 +57,8 @@ def test_what_starts_an_agent(tmp_path: Path) -> None:
         ("02", f"socs_bl.agents.cbe_pipeline.agent --instance-id cbe-02 --site-file {tmp_path}/default.yaml"),
         (
             "01",
-            "socs_bl.agents.cbe_pipeline.agent --instance-id cbe-01 --site none --site-hub ws://127.0.0.1:1/ws "
+            "socs_bl.agents.cbe_pipeline.agent --instance-id cbe-01 --site none --site-file none "
+            "--crossbar-timeout 0 --site-hub ws://127.0.0.1:1/ws "
             "--site-http http://127.0.0.1:1/call --site-realm realm --address-root observatory --access-policy none",
         ),
     ):

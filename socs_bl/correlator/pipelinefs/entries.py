@@ -108,23 +108,6 @@ def truth(text: str) -> bool:
     return one_of(text, "true", "false") == "true"
 
 
-def number(text: str) -> float:
-    """A number that is finite and not negative.
-
-    Raises
-    ------
-    Refused
-        When it is not.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise Refused(f"{text!r:.60} is not a number from 0; write it like 1000")
-    return value
-
-
 def whole_number(text: str) -> int:
     """A whole number from 0.
 
@@ -301,7 +284,7 @@ def read_input_property(at: Place) -> str:
 
 _INPUT_TASKS: dict[tuple[str, str], Callable[[Place, str], None]] = {
     ("src", "uri"): lambda at, text: at.run("set_source", uri=text),
-    ("src", "fps"): lambda at, text: at.run("set_playback", rate=number(text)),
+    ("src", "fps"): lambda at, text: at.run("set_playback", rate=whole_number(text)),
     ("src", "live-timestamps"): lambda at, text: at.run("set_playback", live_timestamps=truth(text)),
     ("framedump", "mode"): lambda at, text: set_framedump(at, mode=text),
     ("framedump", "directory"): lambda at, text: set_framedump(at, directory=text),

@@ -117,7 +117,7 @@ TABLE: tuple[Row, ...] = (
         "/<instance>/rate", "frames a second that are played back; 0: as fast as possible",
         when="src is a file of lag frames", present=entries.from_file,
         read=lambda at: entries.shown(at.look("source", "rate")),
-        write=lambda at, text: at.run("set_playback", rate=entries.number(text)),
+        write=lambda at, text: at.run("set_playback", rate=entries.whole_number(text)),
     ),
     Row(
         "/<instance>/active", "the active configuration", kind="link", when="a configuration is active",
@@ -140,7 +140,7 @@ TABLE: tuple[Row, ...] = (
         write=lambda at, text: entries.set_framedump(at, directory=text),
     ),
     Row(
-        "/<instance>/framedump_size", "bytes after which the next file of a dump begins; 0: never",
+        "/<instance>/framedump_size", "bytes after which the next file of a dump begins; 0: the default",
         read=lambda at: entries.shown(at.look("framedump", "size")),
         write=lambda at, text: entries.set_framedump(at, size=entries.whole_number(text)),
     ),

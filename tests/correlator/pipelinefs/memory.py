@@ -34,7 +34,7 @@ class MemoryAgent:
         self.frames = False
         self.data: dict[str, Any] = {
             "name": name,
-            "source": {"uri": "", "kind": "", "live_timestamps": False, "rate": 0.0},
+            "source": {"uri": "", "kind": "", "live_timestamps": False, "rate": 0},
             "flow": "off", "active": None, "pending": [], "configurations": {}, "bdfdir": "", "recordings": {},
             "input_stage": {
                 "src": {
@@ -105,7 +105,7 @@ class MemoryAgent:
         self.frames = flow == "on"
         self.flow()
 
-    def set_playback(self, rate: float | None = None, live_timestamps: bool | None = None) -> None:
+    def set_playback(self, rate: int | None = None, live_timestamps: bool | None = None) -> None:
         """As the agent does."""
         given = {"rate": rate, "live_timestamps": live_timestamps}
         self.data["source"] |= {key: value for key, value in given.items() if value is not None}
