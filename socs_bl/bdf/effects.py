@@ -180,7 +180,7 @@ class Performer:
             scan = read_scan(self._private, name) or scan_of(header)
         except Refused:
             scan = scan_of(header)
-        markers = self._lookout.see(name).markers
+        markers = self._lookout.peek(name).markers
         size = path.stat().st_size
         info = make_side_file(target, str(path), size, integrations, header, scan, markers, reason)
         self._files.write_whole(self._public, {f"{target}{SIDE}": encode_side_file(info)})
@@ -222,7 +222,7 @@ class Performer:
 
     def _clean_up(self, name: str) -> None:
         """The private name goes last: while it is there, it says that the rest is to be cleaned up."""
-        sighting = self._lookout.see(name)
+        sighting = self._lookout.peek(name)
         if not (sighting.linked and sighting.informed and sighting.sent):
             raise Refused(f"{name} is not published and announced any more; nothing was removed")
         self._remove_beside(name)
@@ -235,7 +235,7 @@ class Performer:
 
     def _discard(self, name: str, rule: str) -> None:
         part = self._part(name)
-        if self._lookout.see(name).linked:
+        if self._lookout.peek(name).linked:
             raise Refused(f"{name} is published; nothing was discarded")
         if rule == EMPTY and part.exists():
             finished = finish(part)

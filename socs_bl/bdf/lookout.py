@@ -70,8 +70,8 @@ class Lookout:
         return self._compare(self.names())
 
     def see(self, name: str) -> Sighting:
-        """What lies under one name now."""
-        sighting = self._sight(name)
+        """What lies under one name now; whoever asks tells the machine, so that the next look need not."""
+        sighting = self.peek(name)
         self._note(sighting)
         return sighting
 
@@ -83,7 +83,7 @@ class Lookout:
         return {found[1] for name in private if (found := _PRIVATE.fullmatch(name))} | (sides - sent)
 
     def _compare(self, names: Iterable[str]) -> list[Sighting]:
-        seen = [self._sight(name) for name in sorted({*names, *self._known})]
+        seen = [self.peek(name) for name in sorted({*names, *self._known})]
         # A second copy that still has its private name is told of under that one.
         copies = {sighting.linked for sighting in seen if sighting.part and sighting.linked != sighting.name}
         changed = []
@@ -101,7 +101,8 @@ class Lookout:
         else:
             self._known.pop(sighting.name, None)
 
-    def _sight(self, name: str) -> Sighting:
+    def peek(self, name: str) -> Sighting:
+        """What lies under one name now, for a step that wants to be sure."""
         part = (self._private / f"{name}{PART}").exists()
         linked = self._linked(name, part)
         scan, wrong = None, []

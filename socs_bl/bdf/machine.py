@@ -163,7 +163,8 @@ class PublisherMachine(Machine):
             self._advance(file_name, again=True)
             return
         file = self.files.get(file_name)
-        if file is not None and not self.outstanding_of(Step, file_name) and not file.fault:
+        held_back = self.outstanding_of(Step, file_name) or RETRY + file_name in self.timers
+        if file is not None and not held_back and not file.damaged:
             rested = self._patience(file) if file.size is not None else 0.0
             self.issue(Measure(name=file_name, rested=rested), lane=file_name)
 
