@@ -1,0 +1,1 @@
+"""Files, and the promises made about them: where each goes, how it is verified, when it may be deleted."""

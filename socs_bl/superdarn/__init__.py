@@ -1,0 +1,1 @@
+"""SuperDARN: names, formats and stages of the files that its radars write."""
