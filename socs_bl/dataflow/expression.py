@@ -166,7 +166,8 @@ class _Parser:
         while position < end:
             match = _TOKEN.match(self._text, position)
             if match is None:
-                raise self._refusal("is not understood here", position + 1)
+                rest = self._text[position:]
+                raise self._refusal("is not understood here", position + 1 + len(rest) - len(rest.lstrip()))
             kind = match.lastgroup or ""
             column = match.start("number" if kind == "unit" else kind) + 1
             if kind == "unit":

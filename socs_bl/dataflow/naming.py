@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -153,21 +154,56 @@ class Pattern(msgspec.Struct, frozen=True):
         dates = {} if time is None else {word: time.strftime(form) for word, form in DATES.items()}
         return {**dates, **name.fields}
 
+    @property
+    def groups(self) -> dict[str, Group]:
+        """The fields, as the expression says them."""
+        return dict(_groups(self.expression.pattern))
+
     def admits(self, field: str, value: str) -> bool:
-        """Whether a field can have this value, by its own part of the pattern alone."""
-        part = group_of(self.expression.pattern, field)
-        return value == "" or part is None or re.fullmatch(part, value, self.expression.flags) is not None
+        """Whether a field can have this value, by its own part of the expression alone."""
+        group = self.groups[field]
+        if value == "":
+            return group.optional or re.fullmatch(group.inner, "", self.expression.flags) is not None
+        return group.refers or re.fullmatch(group.inner, value, self.expression.flags) is not None
 
 
-def group_of(pattern: str, field: str) -> str | None:
-    """What stands in a named group of a regular expression; None when it has none or refers to another group."""
-    opening = f"(?P<{field}>"
-    start = pattern.find(opening)
-    if start < 0:
-        return None
-    start += len(opening)
-    depth, position, in_set = 1, start, False
-    while depth and position < len(pattern):
+class Group(NamedTuple):
+    """A named group of a regular expression.
+
+    Attributes
+    ----------
+    inner : str
+        What stands in it.
+    optional : bool
+        A name can fit without it.
+    """
+
+    inner: str
+    optional: bool
+
+    @property
+    def refers(self) -> bool:
+        """It refers to another group, so that it means nothing by itself."""
+        return re.search(r"\\[1-9]|\(\?P=", self.inner) is not None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All values it can have when it is a list of plain words, else nothing."""
+        words = tuple(re.sub(r"\\(\W)", r"\1", word) for word in self.inner.split("|"))
+        return (
+            words
+            if all(re.escape(word) == plain for word, plain in zip(words, self.inner.split("|"), strict=True))
+            else ()
+        )
+
+
+def _groups(pattern: str) -> Iterator[tuple[str, Group]]:
+    """The named groups; one is optional when it, or a group around it, may be left out or stands beside a ``|``."""
+    open_at: list[tuple[int, str]] = []
+    spans: list[tuple[int, int, str, bool]] = []
+    bars: list[int] = []
+    position, in_set = 0, False
+    while position < len(pattern):
         character = pattern[position]
         if character == "\\":
             position += 1
@@ -175,9 +211,19 @@ def group_of(pattern: str, field: str) -> str | None:
             in_set = character != "]"
         elif character == "[":
             in_set = True
-            position += 1 if pattern[position + 1 : position + 2] == "]" else 0
-        elif character in "()":
-            depth += 1 if character == "(" else -1
+            position += len(re.match(r"\^?\]?", pattern[position + 1 :])[0])  # type: ignore[index]
+        elif character == "(":
+            name = re.match(r"\(\?P<(\w+)>", pattern[position:])
+            open_at.append((position, name[1] if name else ""))
+        elif character == ")":
+            start, name_of = open_at.pop()
+            left_out = re.match(r"[?*]|\{0|\{,", pattern[position + 1 :]) is not None
+            spans.append((start, position, name_of, left_out))
+        elif character == "|":
+            bars.append(open_at[-1][0] if open_at else -1)
         position += 1
-    part = pattern[start : position - 1]
-    return None if re.search(r"\\[1-9]|\(\?P=", part) else part
+    for start, end, name_of, left_out in spans:
+        if name_of:
+            around = [span for span in spans if span[0] < start and span[1] > end]
+            optional = left_out or any(span[3] or span[0] in bars for span in around) or -1 in bars
+            yield name_of, Group(pattern[start + len(f"(?P<{name_of}>") : end], optional)
