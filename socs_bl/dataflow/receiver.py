@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 try:
     import xxhash
-except ImportError:  # on another host; see `Disk.hashers`
+except ImportError:  # on another host; see `hashers`
     xxhash = None  # type: ignore[assignment]
 
 INCOMING = ".socs-bl-incoming"
@@ -212,30 +212,48 @@ def open_root(disk: Disk, root: bytes) -> int:
     return disk.open(root, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def survey(disk: Disk, root: bytes, hop: str, items: Iterable[Answer]) -> Answer:
-    """What is there before files are sent: room, what can be hashed, and which final names are taken by what.
+def survey(disk: Disk, root: bytes, hop: str, items: Sequence[Answer]) -> Answer:
+    """What is there before files are sent: room, and which final names are taken by what.
 
     Returns
     -------
     dict
-        ``incoming`` (where files are to arrive, made now), ``free_bytes``, ``free_inodes``, ``algorithms``, ``items``: for
-        each ``state`` as `verify` gives it.
+        ``free_bytes``, ``free_inodes`` (-1: no fixed number), ``items``: for each ``state`` as `verify` gives it. What an earlier
+        attempt left in the incoming directory for those that are ``ok`` already is removed. That directory is there now.
     """
-    os.close(open_root(disk, root))
-    incoming = os.path.join(root, raw(INCOMING), raw(hop))
-    _make_directories(disk, root, os.path.join(raw(INCOMING), raw(hop)), 0o700)
+    incoming = incoming_directory(root, hop)
+    make_directories(disk, root, os.path.relpath(incoming, root), 0o700)
     room = os.statvfs(root)
+    answers = verify(disk, root, items)
+    done = [items[index] for index, answer in enumerate(answers) if answer["state"] == "ok"]
+    # They may have been named by somebody who was killed before they were on disk.
+    named = [os.path.join(root, raw(item["path"])) for item in done]
+    _to_disk(disk, root, named)
+    _to_disk(disk, root, sorted({os.path.dirname(path) for path in named}))
+    discard(disk, root, hop, (item["staged"] for item in done))
     return {
-        "incoming": text(incoming),
         "free_bytes": room.f_bavail * room.f_frsize,
-        # A file system without inodes of a fixed number says 0 of 0.
         "free_inodes": room.f_favail if room.f_files else -1,
-        "algorithms": sorted(hashers()),
-        "items": verify(disk, root, items),
+        "items": answers,
     }
 
 
-def _make_directories(disk: Disk, root: bytes, below: bytes, mode: int = 0o777) -> None:
+def incoming_directory(root: bytes, hop: str) -> bytes:
+    """Where the files of one hop arrive."""
+    return os.path.join(root, raw(INCOMING), raw(hop))
+
+
+def discard(disk: Disk, root: bytes, hop: str, staged: Iterable[str]) -> None:
+    """Remove what has arrived and is not wanted."""
+    incoming = incoming_directory(root, hop)
+    paths = [os.path.join(incoming, raw(path)) for path in staged]
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            disk.unlink(path)
+    _prune(disk, incoming, {os.path.dirname(path) for path in paths})
+
+
+def make_directories(disk: Disk, root: bytes, below: bytes, mode: int = 0o777) -> None:
     """Make `below` and what is missing above it, down from the root, which must be there."""
     path = root
     for part in below.split(b"/"):
@@ -259,7 +277,7 @@ def publish(disk: Disk, root: bytes, hop: str, items: Sequence[Answer]) -> list[
         For each ``state``: ``ok``; ``corrupt`` (what arrived is removed); ``missing`` (nothing arrived); ``conflict`` (the name
         is taken by other bytes); ``error``. All that is ``ok`` is on disk, names included.
     """
-    incoming = os.path.join(root, raw(INCOMING), raw(hop))
+    incoming = incoming_directory(root, hop)
     buffer = bytearray(BLOCK)
     staged = [os.path.join(incoming, raw(item["staged"])) for item in items]
     answers = [_compared(disk, staged[index], item, buffer) for index, item in enumerate(items)]
@@ -275,11 +293,8 @@ def publish(disk: Disk, root: bytes, hop: str, items: Sequence[Answer]) -> list[
         except OSError as error:
             answers[index] = _error(error)
     _to_disk(disk, root, sorted(folders))
-    for index, answer in enumerate(answers):
-        if answer["state"] in ("ok", "corrupt", "conflict"):
-            with contextlib.suppress(FileNotFoundError):
-                disk.unlink(staged[index])
-    _prune(disk, incoming, {os.path.dirname(path) for path in staged})
+    ended = [index for index, answer in enumerate(answers) if answer["state"] in ("ok", "corrupt", "conflict")]
+    discard(disk, root, hop, [items[index]["staged"] for index in ended])
     return answers
 
 
@@ -290,7 +305,7 @@ def _name(disk: Disk, root: bytes, staged: bytes, target: bytes, item: Answer, b
     try:
         os.stat(folder)
     except FileNotFoundError:
-        _make_directories(disk, root, os.path.relpath(folder, root))
+        make_directories(disk, root, os.path.relpath(folder, root))
         while folder != root:
             folder = os.path.dirname(folder)
             changed.add(folder)
@@ -401,7 +416,7 @@ def sweep(disk: Disk, root: bytes, before_ns: int) -> list[str]:
 
 
 def serve(request: Answer, disk: Disk | None = None) -> Answer:
-    """Answer one request: ``do`` (``survey``, ``publish``, ``verify``, ``delete``, ``sweep``), ``root``, and its arguments.
+    """Answer one request: ``do`` says which of the functions above, ``root`` the store, the rest are their arguments.
 
     Returns
     -------
@@ -409,23 +424,26 @@ def serve(request: Answer, disk: Disk | None = None) -> Answer:
         ``answer``, or ``errno`` and ``text`` when nothing could be done at all.
     """
     disk = disk or Disk()
-    root = raw(request["root"])
+    root, do = raw(request["root"]), request["do"]
     try:
-        if request["do"] == "survey":
-            answer: Any = survey(disk, root, request["hop"], request["items"])
-        elif request["do"] == "publish":
-            answer = publish(disk, root, request["hop"], request["items"])
-        elif request["do"] == "sweep":
-            answer = sweep(disk, root, request["before_ns"])
-        else:
-            os.close(open_root(disk, root))
-            answer = {"verify": verify, "delete": delete}[request["do"]](disk, root, request["items"])
+        os.close(open_root(disk, root))
+        if do == "algorithms":
+            return {"answer": sorted(hashers())}
+        if do in ("survey", "publish"):
+            return {"answer": {"survey": survey, "publish": publish}[do](disk, root, request["hop"], request["items"])}
+        if do == "discard":
+            discard(disk, root, request["hop"], request["items"])
+            return {"answer": None}
+        if do == "sweep":
+            return {"answer": sweep(disk, root, request["before_ns"])}
+        return {"answer": {"verify": verify, "delete": delete}[do](disk, root, request["items"])}
     except OSError as error:
+        place = error.filename or root
         return {
             "errno": error.errno or errno.EIO,
-            "text": f"{error.strerror}: {text(os.fsencode(error.filename or root))}",
+            "text": f"{error.strerror}: {text(os.fsencode(place))}",
+            "root": place == root,
         }
-    return {"answer": answer}
 
 
 def main(source: BinaryIO = sys.stdin.buffer) -> None:
