@@ -120,8 +120,7 @@ def draw(name: BlockName, seen: Antennas, row: int, parameters: PlotParameters) 
         above.set_title("Largest signal-to-noise ratio of each sequence")
         above.set_ylabel("SNR (dB)")
     else:
-        # One point for each averaging period, where it begins.
-        above.step(np.cumsum(seen.counts) - seen.counts, seen.counts, where="post")
+        above.stairs(seen.counts, np.concatenate([[0], np.cumsum(seen.counts)]), baseline=None)
         above.set_ylabel("# sequences")
     image = below.imshow(
         seen.power[row].T / (2 if snr else 1),
