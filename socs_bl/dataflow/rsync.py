@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -81,6 +82,12 @@ def command(link: Link, source: Path, target: str, options: Options) -> list[str
         f"{source}/",
         f"session:{target}/",
     ]
+
+
+def partial(path: str) -> str:
+    """Where rsync keeps what it has of a file that was interrupted."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, PARTIAL, name)
 
 
 def parse_progress(line: str) -> Progress | None:

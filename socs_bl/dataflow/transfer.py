@@ -36,6 +36,10 @@ _BROKEN_OFF = frozenset(
 )  # fmt: skip
 
 
+# What a file that arrived cut short has from the disk there; carrying it again at once is no use.
+_CUT_SHORT = frozenset({Cause.DISK_FULL, Cause.QUOTA, Cause.MEDIUM})
+
+
 class Item(msgspec.Struct, frozen=True):
     """One file to be moved.
 
@@ -303,12 +307,17 @@ class _Batch:
                 self.outcomes[index] = of_errno(answer["errno"], f"{item.target}: {answer['text']}")
         indices = self._open()
         sizes = (self._items[index].seen.size for index in indices)
-        for index, fits in zip(
-            indices, fitting(sizes, found["free_bytes"], found["free_inodes"], reserve), strict=True
-        ):
-            if not fits:
-                room = f"{found['free_bytes']} bytes free, {reserve} kept"
-                self.outcomes[index] = Outcome(Cause.DISK_FULL, f"no room for {self._items[index].target}: {room}")
+        fits = fitting(sizes, found["free_bytes"], found["free_inodes"], reserve)
+        room = f"{found['free_bytes']} bytes free, {reserve} kept"
+        for index in (index for index, fit in zip(indices, fits, strict=True) if not fit):
+            self.outcomes[index] = Outcome(Cause.DISK_FULL, f"no room for {self._items[index].target}: {room}")
+        self._make_room([index for index in indices if self.outcomes[index] is not None])
+
+    def _make_room(self, indices: Sequence[int]) -> None:
+        """Remove what has arrived of files there is no room for: it may be all that stands in their way."""
+        paths = [self._items[index].seen.path for index in indices]
+        if paths:
+            self._ask("discard", hop=self._hop, items=[*paths, *map(rsync.partial, paths)])
 
     def _carry(self, indices: list[int], on_progress: Callable[[Progress], None] | None) -> None:
         """One round: carry, look at the sources again, compare, name."""
@@ -325,13 +334,15 @@ class _Batch:
         answers = self._ask("publish", hop=self._hop, items=[self._described(index) for index in indices])
         for index, answer in zip(indices, answers, strict=True):
             self.outcomes[index] = self._judged(self._items[index], answer, carried)
+        if carried.cause in (Cause.DISK_FULL, Cause.QUOTA):
+            self._make_room([index for index in indices if self.outcomes[index] == carried])
 
     def _judged(self, item: Item, answer: Answer, carried: Outcome) -> Outcome | None:
         """What the receiver's answer means; None: it arrived with other bytes, and is carried again."""
         if answer["state"] == "ok":
             return Outcome(Cause.DONE)
         if answer["state"] == "corrupt":
-            return None
+            return carried if carried.cause in _CUT_SHORT else None
         if answer["state"] == "conflict":
             return Outcome(Cause.CONFLICT, f"{item.target} is there with other bytes")
         if answer["state"] == "error":
