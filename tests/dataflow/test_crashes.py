@@ -200,7 +200,7 @@ def test_a_power_cut_after_a_restart(place: Path) -> None:
     dies_at = 0
     for second in range(1, 200):
         first = None
-        while first is None or not any(whole(place / "target", name) for name in NAMES):
+        while first is None or not all(whole(place / "target", name) for name in NAMES):
             dies_at = dies_at + 1 if second == 1 else dies_at
             shutil.rmtree(place, ignore_errors=True)
             (place / "target").mkdir(parents=True)
