@@ -95,9 +95,8 @@ class ToDmap:
             raise Broken(f"{input.name} is DMAP already")
         output = output_directory / str(names.dmap_name(name, parameters.packed))
         with whole(output) as path, unchanged(input) as seen:
-            found = _survey(input)
             plain = path.with_suffix("") if parameters.packed else path
-            _to_dmap(input, plain, name.form)
+            found = _to_dmap(input, plain, name.form)
             data = plain.read_bytes()
             made = dmap.survey(dmap.read_strict(data, path))
             _compare(input, (found.beams, found.first, found.last, found.cp, found.slice),
@@ -112,18 +111,19 @@ class ToDmap:
 def _survey(input: Path) -> hdf5.Survey:
     """What is in a file of which every record is whole."""
     with reading(input, h5py_works), h5py.File(input, "r") as file:
-        found = hdf5.survey(file, MUST_AGREE)
+        return _all_whole(input, hdf5.survey(file, MUST_AGREE))
+
+
+def _all_whole(input: Path, found: hdf5.Survey) -> hdf5.Survey:
     odd = found.incomplete | found.mismatched
     if odd:
-        raise Broken(f"{input.name}: {len(odd)} records are not whole (repair_records drops them): {_first(odd)}")
+        name, what = next(iter(odd.items()))
+        raise Broken(
+            f"{input.name}: {len(odd)} records are not whole (repair_records drops them): record {name}: {what}"
+        )
     if found.differing:
         raise Broken(f"{input.name}: {', '.join(found.differing)} changes between records; an array file has one value")
     return found
-
-
-def _first(odd: dict[str, str]) -> str:
-    name, what = next(iter(odd.items()))
-    return f"record {name}: {what}"
 
 
 def _compare(input: Path, found: tuple[float, ...], made: tuple[float, ...]) -> None:
@@ -143,15 +143,40 @@ def _restructure(input: Path, path: Path, kind: str, compression: str | None) ->
         raise ToolFailed(f"pydarnio made no file of {input.name}")
 
 
-def _to_dmap(input: Path, path: Path, form: Form) -> None:
+def _to_dmap(input: Path, path: Path, form: Form) -> hdf5.Survey:
+    """Write a Borealis file's records as plain DMAP; what is in the file comes from the records in memory, so it is read once."""
+    path = path.absolute()
+    try:
+        # The process is this file's own, so its working directory is, too: pydarnio writes into each record the path it was given.
+        with contextlib.chdir(input.parent), reading(input, pydarnio_works, *_pydarnio_errors()), _known_version(input):
+            found = _v1_to_dmap(input.name, path) if form is Form.V1 else _v0_to_dmap(input.name, path, form)
+    except Broken:
+        # pydarnio says that something is wrong; the survey, with which record.
+        _survey(input)
+        raise
+    return _all_whole(input, found)
+
+
+def _v0_to_dmap(name: str, path: Path, form: Form) -> hdf5.Survey:
     import pydarnio
 
-    structure = {Form.SITE: "site", Form.ARRAY: "array", Form.V1: None}[form]
-    # The process is this file's own, so its working directory is, too: pydarnio writes into each record the path it was given.
-    path = path.absolute()
-    errors = _pydarnio_errors()
-    with contextlib.chdir(input.parent), reading(input, pydarnio_works, *errors), _known_version(input):
-        pydarnio.BorealisConvert(input.name, "rawacf", str(path), borealis_file_structure=structure)
+    structure = hdf5.Structure.SITE if form is Form.SITE else hdf5.Structure.ARRAY
+    made = pydarnio.BorealisConvert(name, "rawacf", str(path), borealis_file_structure=str(structure))
+    return hdf5.survey_records(made.borealis_records, structure, name)
+
+
+def _v1_to_dmap(name: str, path: Path) -> hdf5.Survey:
+    """As `pydarnio.BorealisConvert` does for v1, which reads the file twice."""
+    import pydarnio
+    from pydarnio.borealis.v1_onwards import BorealisV1Convert, BorealisV1Read
+
+    with h5py.File(name, "r") as file:
+        names_of = [group for group in sorted(file) if group != hdf5.METADATA]
+    records, metadata = BorealisV1Read.read_records(name)
+    whole_records = {group: metadata | record for group, record in zip(names_of, records, strict=True)}
+    made = [dmap for record in records for dmap in BorealisV1Convert.convert_rawacf_record(record, metadata, name)]
+    pydarnio.write_rawacf(made, str(path))
+    return hdf5.survey_records(whole_records, hdf5.Structure.V1, name)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -129,30 +129,54 @@ def survey(file: h5py.File, shared: frozenset[str] = frozenset()) -> Survey:
     if structure is Structure.ARRAY:
         return _survey_array(file)
     groups = {name: file[name] for name in sorted(file) if name != METADATA and isinstance(file[name], h5py.Group)}
-    fields = {name: frozenset(group) | frozenset(group.attrs) for name, group in groups.items()}
+    return survey_records(groups, structure, os.path.basename(file.filename), shared)
+
+
+def survey_records(
+    records: Mapping[str, Any], structure: Structure, title: str, shared: frozenset[str] = frozenset()
+) -> Survey:
+    """Look at records, groups of a file or dictionaries that were read from it already, as `survey` does.
+
+    Parameters
+    ----------
+    records : mapping of str to h5py.Group or dict
+        By name, in order.
+    structure : Structure
+        Of the file that they are from.
+    title : str
+        Name of that file, for errors.
+    shared : set of str
+        As for `survey`; groups only.
+
+    Raises
+    ------
+    Broken
+        When there is no whole record.
+    """
+    fields = {name: _fields(record) for name, record in records.items()}
     incomplete = _unlike_most(fields)
     mismatched: dict[str, str] = {}
     times: list[float] = []
     beams = sequences = gps_lost = 0
-    first: h5py.Group | None = None
+    first: Any = None
     different: set[str] = set()
-    for name, group in groups.items():
+    for name, record in records.items():
         if name in incomplete:
             continue
-        count, stamps = int(_value(group, "num_sequences")), group["sqn_timestamps"]
+        count, stamps = int(_value(record, "num_sequences")), record["sqn_timestamps"]
         if stamps.shape != (count,) or not count:
             mismatched[name] = f"{count} sequences, sequence times of shape {stamps.shape}"
             continue
         times.append(float(stamps[0]))
-        beams += group["beam_nums"].shape[0]
+        beams += record["beam_nums"].shape[0]
         sequences += count
-        gps_lost += not _value(group, "gps_locked")
+        gps_lost += not _value(record, "gps_locked")
         if first is None:
-            first, constant = group, {field: _raw(group, field) for field in shared & frozenset(group.attrs)}
+            first, constant = record, {field: _raw(record, field) for field in shared & fields[name]}
         else:
-            different |= {field for field, value in constant.items() if _raw(group, field) != value}
+            different |= {field for field, value in constant.items() if _raw(record, field) != value}
     if first is None:
-        raise Broken(f"{os.path.basename(file.filename)}: none of its {len(groups)} records is whole")
+        raise Broken(f"{title}: none of its {len(records)} records is whole")
     return Survey(
         structure=structure,
         records=len(times),
@@ -211,9 +235,15 @@ def _unlike_most(fields: dict[str, frozenset[str]]) -> dict[str, str]:
     }
 
 
-def _value(group: h5py.Group, name: str) -> Any:
+def _fields(record: h5py.Group | dict[str, Any]) -> frozenset[str]:
+    return frozenset(record) if isinstance(record, dict) else frozenset(record) | frozenset(record.attrs)
+
+
+def _value(record: h5py.Group | dict[str, Any], name: str) -> Any:
     """A scalar: an attribute in site files, a dataset in v1."""
-    return group.attrs[name] if name in group.attrs else group[name][()]
+    if isinstance(record, dict):
+        return record[name]
+    return record.attrs[name] if name in record.attrs else record[name][()]
 
 
 def _string(value: Any) -> str:

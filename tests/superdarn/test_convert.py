@@ -167,7 +167,7 @@ def test_unknown_version_is_the_tools_limit(tmp_path: Path) -> None:
 
 def test_broken_installation_condemns_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that fails on everything, as pydarnio did with numpy 2, gives tool_error for a good file."""
-    source = sample.v1_file(tmp_path / V1, slice_id=1)
+    source = sample.site_file(tmp_path / SITE, slice_id=1)
 
     def gone(*arguments: object, **named: object) -> None:
         raise AttributeError("`np.unicode_` was removed")
@@ -192,7 +192,7 @@ def test_too_little_memory_condemns_nothing(tmp_path: Path, monkeypatch: pytest.
             raise pydarnio.borealis_exceptions.BorealisConvert2RawacfError(error) from error
 
     monkeypatch.setattr(pydarnio, "BorealisConvert", starved)
-    source = sample.v1_file(tmp_path / V1, slice_id=1)
+    source = sample.site_file(tmp_path / SITE, slice_id=1)
     assert ToDmap.work(source, tmp_path, DmapOutput()).verdict is Verdict.TOOL_ERROR
 
 
