@@ -23,6 +23,7 @@ COMMANDS = (
     "explain",
     "replay",
     "journal",
+    "dataflow",
     "hand-back",
     "doctor",
     "pipelinefs",

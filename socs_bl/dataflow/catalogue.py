@@ -271,6 +271,25 @@ class Catalogue:
             _write_witness(self.path, Witness(view.sequence, closed=True))
 
 
+@contextlib.contextmanager
+def look_into(path: Path) -> Iterator[View]:
+    """Read a catalogue as it is at this moment, whoever writes it; nothing is changed, not even by a format.
+
+    Raises
+    ------
+    Refused
+        When there is none.
+    Retry, Faulty
+        When it cannot be read, or is damaged.
+    """
+    if not path.is_file():
+        raise Refused(f"{path}: there is no catalogue; the agent makes it when it starts")
+    with _telling("read", path), contextlib.closing(_connect(path, BUSY_TIMEOUT)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("BEGIN")
+        yield View(connection)
+
+
 def set_aside(path: Path) -> Path:
     """Put a damaged catalogue aside, with its write-ahead file, under a name of its own; a new one can be opened then.
 

@@ -73,6 +73,9 @@ class Change(View):
                     f"{name.text!r} has {size} bytes, but a file of this name with {row[1]} is in the catalogue; "
                     "two files have one name: rename one, or remove the wrong one by hand"
                 )
+            if parent is not None:
+                query = "UPDATE file SET parent = ?, made_by = ? WHERE id = ? AND parent IS NULL"
+                self._connection.execute(query, (parent, made_by, row[0]))
             return int(row[0])
         values = (
             name.text,

@@ -151,6 +151,8 @@ class SshStore(_Store):
     port : int
     identity : Path or None
         Key file; None: what ssh finds.
+    known_hosts : Path or None
+        Host keys that are trusted; None: the user's.
     mux : bool
         All of it goes through one connection.
     max_connections : Rate
@@ -161,6 +163,7 @@ class SshStore(_Store):
     host: str = Field(pattern=r"^([A-Za-z_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.:-]*$")
     port: int = Field(default=22, ge=1, le=65535)
     identity: Absolute | None = None
+    known_hosts: Absolute | None = None
     mux: bool = True
     max_connections: RateOf = Rate(20, 60.0)
 

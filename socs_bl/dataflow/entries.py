@@ -182,11 +182,11 @@ class View:
         )
         return [_copy(row) for row in self._connection.execute(query, (store, unverified_since_ns, limit))]
 
-    def known(self, store: str) -> dict[str, tuple[int, int, int]]:
-        """Size, time and inode of all that should be in a store, by path: what a scan is compared with."""
+    def known(self, store: str) -> dict[str, Seen]:
+        """All that should be in a store, as it was last seen, by path: what a scan is compared with."""
         query = "SELECT path, size, mtime_ns, inode FROM copy WHERE store = ? AND state NOT IN ('deleted', 'delivered', 'missing')"
         rows = self._connection.execute(query, (store,))
-        return {os.fsdecode(path): (size, mtime_ns, inode) for path, size, mtime_ns, inode in rows}
+        return {path: Seen(store, path, *rest) for raw, *rest in rows for path in (os.fsdecode(raw),)}
 
     def jobs(self, number: int) -> list[JobEntry]:
         """The jobs of a file."""

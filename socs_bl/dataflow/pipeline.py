@@ -139,10 +139,11 @@ class Pipeline:
             raise Refused(f"stages come after each other in a circle: {' <- '.join(error.args[1])}") from error
         place = {name: number for number, name in enumerate(self.stages)}
         order: list[str] = []
+        ready: list[str] = []
         while sorter.is_active():
-            ready = sorted(sorter.get_ready(), key=place.__getitem__)
-            order.extend(ready)
-            sorter.done(*ready)
+            ready = sorted([*ready, *sorter.get_ready()], key=place.__getitem__)
+            order.append(ready.pop(0))
+            sorter.done(order[-1])
         return tuple(order)
 
     def predecessors(self, name: str) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def test_what_was_entered_is_read_back(open_catalogue: Callable[[], Catalogue]) 
             (Seen("radar", "day/a", 10, 1, 7), CopyState.VERIFIED),
             (odd, CopyState.PRESENT),
         ]
-        assert view.known("nas") == {odd.path: odd.identity}
+        assert view.known("nas") == {odd.path: odd}
         assert [job.stage for job in view.jobs(file)] == ["to_nas"] and view.counts() == {"to_nas": {"ready": 1}}
         assert [event.what for event in view.events(file)] == [
             "entered",
