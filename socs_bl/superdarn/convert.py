@@ -162,7 +162,11 @@ def _v0_to_dmap(name: str, path: Path, form: Form) -> hdf5.Survey:
 
     structure = hdf5.Structure.SITE if form is Form.SITE else hdf5.Structure.ARRAY
     made = pydarnio.BorealisConvert(name, "rawacf", str(path), borealis_file_structure=str(structure))
-    return hdf5.survey_records(made.borealis_records, structure, name)
+    return _survey_read(made.borealis_records, structure, name)
+
+
+def _survey_read(records: dict[str, Any], structure: hdf5.Structure, name: str) -> hdf5.Survey:
+    return hdf5.survey_records(list(records), records.__getitem__, structure, name)
 
 
 def _v1_to_dmap(name: str, path: Path) -> hdf5.Survey:
@@ -176,7 +180,7 @@ def _v1_to_dmap(name: str, path: Path) -> hdf5.Survey:
     whole_records = {group: metadata | record for group, record in zip(names_of, records, strict=True)}
     made = [dmap for record in records for dmap in BorealisV1Convert.convert_rawacf_record(record, metadata, name)]
     pydarnio.write_rawacf(made, str(path))
-    return hdf5.survey_records(whole_records, hdf5.Structure.V1, name)
+    return _survey_read(whole_records, hdf5.Structure.V1, name)
 
 
 @contextlib.contextmanager

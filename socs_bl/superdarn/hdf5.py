@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -128,19 +128,25 @@ def survey(file: h5py.File, shared: frozenset[str] = frozenset()) -> Survey:
     structure = structure_of(file)
     if structure is Structure.ARRAY:
         return _survey_array(file)
-    groups = {name: file[name] for name in sorted(file) if name != METADATA and isinstance(file[name], h5py.Group)}
-    return survey_records(groups, structure, os.path.basename(file.filename), shared)
+    names = [name for name in sorted(file) if name != METADATA and isinstance(file[name], h5py.Group)]
+    return survey_records(names, file.__getitem__, structure, os.path.basename(file.filename), shared)
 
 
 def survey_records(
-    records: Mapping[str, Any], structure: Structure, title: str, shared: frozenset[str] = frozenset()
+    names: Sequence[str],
+    get: Callable[[str], Any],
+    structure: Structure,
+    title: str,
+    shared: frozenset[str] = frozenset(),
 ) -> Survey:
     """Look at records, groups of a file or dictionaries that were read from it already, as `survey` does.
 
     Parameters
     ----------
-    records : mapping of str to h5py.Group or dict
-        By name, in order.
+    names : sequence of str
+        Of the records, in order.
+    get : callable
+        A record by its name, h5py.Group or dict. Groups are not kept open: each holds memory.
     structure : Structure
         Of the file that they are from.
     title : str
@@ -153,16 +159,17 @@ def survey_records(
     Broken
         When there is no whole record.
     """
-    fields = {name: _fields(record) for name, record in records.items()}
+    fields = {name: _fields(get(name)) for name in names}
     incomplete = _unlike_most(fields)
     mismatched: dict[str, str] = {}
     times: list[float] = []
     beams = sequences = gps_lost = 0
     first: Any = None
     different: set[str] = set()
-    for name, record in records.items():
+    for name in names:
         if name in incomplete:
             continue
+        record = get(name)
         count, stamps = int(_value(record, "num_sequences")), record["sqn_timestamps"]
         if stamps.shape != (count,) or not count:
             mismatched[name] = f"{count} sequences, sequence times of shape {stamps.shape}"
@@ -176,7 +183,7 @@ def survey_records(
         else:
             different |= {field for field, value in constant.items() if _raw(record, field) != value}
     if first is None:
-        raise Broken(f"{title}: none of its {len(records)} records is whole")
+        raise Broken(f"{title}: none of its {len(names)} records is whole")
     return Survey(
         structure=structure,
         records=len(times),

@@ -1,4 +1,4 @@
-"""Samples of every antenna, reduced to what a picture shows, in one pass over a file and in a memory that does not grow with it.
+"""Samples of every antenna, reduced to what a picture shows, in one pass over a file and in a memory that hardly grows with it.
 
 A block of two hours has 60,000 sequences of 20 antennas, 3 GB; a picture is a thousand pixels wide. So the power of neighbouring
 sequences is averaged while the file is read, record by record.

@@ -53,7 +53,7 @@ class ToolFailed(Exception):
 def judged(work: Callable[_P, StageResult]) -> Callable[_P, StageResult]:
     """Turn what `work` raises into a verdict: `Broken` and `Refused` names are bad, the tool's failures are tool errors.
 
-    `Retry` (the file changed meanwhile) passes; everything else is a fault in the program and ends its process.
+    `Retry` (the file is not at rest) passes; everything else is a fault in the program and ends its process.
     """
 
     @functools.wraps(work)
@@ -92,11 +92,15 @@ def reading(path: Path, tool_works: Callable[[], str], *also: type[Exception]) -
         When the data are to blame.
     ToolFailed
         When the library, the disk or the memory is.
+    Retry
+        When another process has the file open to write.
     """
     try:
         yield
     except (*_BROKEN_DATA, *also) as error:
         for cause in _chain(error):
+            if isinstance(cause, BlockingIOError):
+                raise Retry(f"{path} is locked by who writes it; try again when it is complete", after=60.0) from error
             if isinstance(cause, (MemoryError, ImportError)) or (isinstance(cause, OSError) and cause.errno):
                 raise ToolFailed(f"{path.name}: {_text(cause)}") from error
         if failure := tool_works():
