@@ -198,7 +198,10 @@ def _run(place: str, stage: Work, offered: Mapping[str, Loader]) -> Problems:
     except ImportError as error:
         yield f"{place}.run: {stage.run!r} cannot be imported ({error}); install what it needs"
         return
-    if found.kind != kind:
+    kinds = (
+        {"inspect", "route"} if isinstance(stage, Inspect) else {kind}
+    )  # one that routes finds out, and a route decides
+    if found.kind not in kinds:
         yield f"{place}.kind: {stage.run!r} is a stage of kind {found.kind!r}, not {kind!r}; write kind: {found.kind}"
     model: type[BaseModel] = found.parameters
     try:

@@ -2,7 +2,8 @@
 
 It is a pure function of what is known of a file, so that ``plan`` and the agent cannot differ. A stage has a file for its
 own when the file lies in the stage's store, ``when`` holds, no route sends it elsewhere and no transform has put something
-in its place; it may begin once all stages it comes ``after`` are done with the file or do not apply to it.
+in its place; it may begin once all stages it comes ``after``, and those that these come after, are done with the file or do
+not apply to it.
 """
 
 from __future__ import annotations
@@ -208,10 +209,9 @@ class Pipeline:
         does = self.does(stage, facts)
         waiting = [] if applies else [reason]
         waiting += [
-            f"stage {name} is not done"
-            for name in self.predecessors(stage.id)
-            if self._is_awaited(name, facts, values, stores)
-        ]
+            f"stage {name} is not done" for name in self.order
+            if name in self._before[stage.id] and self._is_awaited(name, facts, values, stores)
+        ]  # fmt: skip
         standing = Standing.WAITS if waiting else Standing.NEXT
         return Step(
             stage.id, standing, does, "; ".join(waiting) or reason, self.priority(stage, values), resource_of(stage)

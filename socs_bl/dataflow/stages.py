@@ -73,7 +73,7 @@ class Work(StageBase):
 
 
 class Inspect(Work):
-    """Looks at files and says what it finds.
+    """Looks at files and says what it finds. An installed stage of kind ``route`` is run like this, too.
 
     Attributes
     ----------

@@ -17,31 +17,21 @@ class Nothing(Config):
     """No parameters."""
 
 
+class Names(Config):
+    """Parameters of the look at names."""
+
+    radars: tuple[str, ...] = ()
+
+
 class Plots(Config):
     """Parameters of the plots."""
 
-    antennas: int = 16
+    antennas: tuple[int, ...] = ()
 
 
-class DmapCheck:
-    """Looks at files."""
-
-    kind = "inspect"
-    parameters = Nothing
-
-
-class Bzip2:
-    """Makes smaller files."""
-
-    kind = "transform"
-    parameters = Nothing
-
-
-class IqPlot:
-    """Makes pictures."""
-
-    kind = "derive"
-    parameters = Plots
+def _offered(kind_of: str, model: type[Config]) -> Loader:
+    """What an entry point gives: a class of this kind, with these parameters."""
+    return lambda: type("Offered", (), {"kind": kind_of, "parameters": model})
 
 
 def _broken() -> Any:
@@ -49,9 +39,11 @@ def _broken() -> Any:
 
 
 OFFERED: dict[str, Loader] = {
-    "dmap_check": lambda: DmapCheck,
-    "bzip2": lambda: Bzip2,
-    "iq_plot": lambda: IqPlot,
+    "borealis_name": _offered("inspect", Names),
+    "check_dmap": _offered("inspect", Nothing),
+    "route_cpid": _offered("route", Nothing),
+    "bzip2": _offered("transform", Nothing),
+    "plot_antennas_iq": _offered("derive", Plots),
     "needs_darn": _broken,
 }
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from socs_bl.core.errors import Refused
+from socs_bl.core.stage import ENTRY_POINTS
 from socs_bl.dataflow.check import load_pipeline
 from socs_bl.dataflow.stages import Move, PipelineConfig
-from tests.dataflow.borealis import OFFERED, raw, stage, write
+from tests.dataflow.borealis import EXAMPLE, OFFERED, raw, stage, write
 
 Change = Callable[[Any], object]
 
@@ -50,7 +53,7 @@ def _add(**values: object) -> Change:
 WRONG: dict[str, tuple[Change, str, str]] = {
     # what is wrong: the change, the key that must be named, what must be said
     "unknown key": (lambda c: c.update(colour="red"), "colour", "Extra inputs are not permitted"),
-    "unknown kind": (_set("pack", kind="pakc"), "stages.1", "'inspect', 'transform'"),
+    "unknown kind": (_set("pack", kind="pakc"), "stages.2", "'inspect', 'transform'"),
     "inotify on nfs": (lambda c: c["stores"]["nas"].update(inotify=True), "stores.nas.nfs.inotify", "not permitted"),
     "relative path": (lambda c: c["stores"]["nas"].update(path="data"), "stores.nas", "is not absolute"),
     "host as option": (lambda c: c["stores"]["campus"].update(host="-oProxyCommand=x"), "stores.campus.ssh.host", "match"),
@@ -61,18 +64,18 @@ WRONG: dict[str, tuple[Change, str, str]] = {
     "limit": (_set("to_nas", bwlimit="2MiB"), "bwlimit", "such as 2MiB/s"),
     "share": (_delete_when("keep_iq", free_below="115%"), "free_below", "at most 100%"),
     "window": (_set("to_nas", bwlimit=[{"between": "6-22", "limit": "none"}]), "bwlimit.0.between", "match"),
-    "condition": (_set("pack", when="type = rawacf"), "stages.1.transform.when", "column 6"),
+    "condition": (_set("pack", when="type = rawacf"), "stages.2.transform.when", "column 6"),
     "pattern that does not compile": (_block(name="(?P<t0>"), "blocks.data.name", "no regular expression"),
     "pattern without groups": (_block(name="a.*"), "blocks.data.name", "no named group"),
-    "directory out of the store": (_set("plots", into="../x"), "stages.3.derive.into", "begins with '.'"),
-    "absolute directory": (_set("plots", into="/x"), "stages.3.derive.into", "is empty"),
+    "directory out of the store": (_set("plots", into="../x"), "stages.4.derive.into", "begins with '.'"),
+    "absolute directory": (_set("plots", into="/x"), "stages.4.derive.into", "is empty"),
     "two signs in one": (_block(complete_when={"any": [{"quiet_for": "1m", "closed": True}]}), "complete_when", "exactly one"),
-    "last copy unsaid": (_delete_when("keep", verified_copies=0), "stages.7.retention.delete_when", "last_copy: true"),
-    "until without below": (_delete_when("keep", free_until="20%"), "stages.7.retention.delete_when", "set free_below"),
+    "last copy unsaid": (_delete_when("keep", verified_copies=0), "stages.8.retention.delete_when", "last_copy: true"),
+    "until without below": (_delete_when("keep", free_until="20%"), "stages.8.retention.delete_when", "set free_below"),
     "two of one id": (_set("plots", id="pack"), "stages", "id of 2 stages"),
-    "unknown store": (_set("pack", store="radra"), "stages.1 (pack).store", "did you mean 'radar'?"),
-    "unknown destination": (_set("to_nas", to="moon"), "stages.2 (to_nas).to", "there are: radar, nas, campus"),
-    "unknown stage after": (_set("to_nas", after=["pakc"]), "stages.2 (to_nas).after", "did you mean 'pack'?"),
+    "unknown store": (_set("pack", store="radra"), "stages.2 (pack).store", "did you mean 'radar'?"),
+    "unknown destination": (_set("to_nas", to="moon"), "stages.3 (to_nas).to", "there are: radar, nas, campus"),
+    "unknown stage after": (_set("to_nas", after=["pakc"]), "stages.3 (to_nas).after", "did you mean 'pack'?"),
     "unknown stage of a route": (_set("by_cp", rules=[{"to": ["sharee"]}]), "(by_cp).rules.0.to", "did you mean 'share'?"),
     "unknown target": (_set("share", targets=["vtt", "archive"]), "(share).targets", "did you mean 'vt'?"),
     "required and no target": (_set("share", require=["bas"]), "(share).require", "target of this stage"),
@@ -80,15 +83,15 @@ WRONG: dict[str, tuple[Change, str, str]] = {
     "store of a target": (lambda c: c["targets"]["vt"].update(store="x"), "targets.vt.store", "there are: radar"),
     "unknown installed stage": (_set("pack", run="bzip"), "(pack).run", "did you mean 'bzip2'?"),
     "stage that cannot be imported": (_set("pack", run="needs_darn"), "(pack).run", "install what it needs"),
-    "stage of another kind": (_set("pack", run="dmap_check"), "(pack).kind", "write kind: inspect"),
-    "unknown parameter": (_set("plots", parameters={"antenna": 1}), "(plots).parameters.antenna", "iq_plot has: antennas"),
+    "stage of another kind": (_set("pack", run="check_dmap"), "(pack).kind", "write kind: inspect"),
+    "unknown parameter": (_set("plots", parameters={"antenna": 1}), "(plots).parameters.antenna", "plot_antennas_iq has: antennas"),
     "wrong parameter": (_set("plots", parameters={"antennas": "x"}), "(plots).parameters.antennas", "found 'x'"),
     "time of no group": (_block(time={"field": "t1", "format": "%Y"}), "blocks.data.time.field", "there are: t0, radar"),
     "time of another form": (_block(time={"field": "t0", "format": "%Y"}), "blocks.data.time.format", "does not admit"),
     "newer without time": (lambda c: c["blocks"]["data"].pop("time"), "blocks.data.complete_when", "set blocks.data.time"),
     "same of no group": (_block(together=["radr"]), "blocks.data.together", "did you mean 'radar'?"),
     "group with a taken name": (_name_of_data("<ext>", "<size>"), "blocks.data.name", "the group 'size'"),
-    "metadata with a taken name": (_block(metadata={"radar": "text"}), "blocks.data.metadata.radar", "call it otherwise"),
+    "metadata with a taken name": (_block(metadata={"radar": "text"}), ".metadata.radar", "call it otherwise"),
     "quarantine nowhere": (lambda c: c["stores"]["radar"].pop("quarantine"), "(intake)", "stores.radar.quarantine"),
     "work on another host": (_set("plots", store="campus"), "(plots)", "let the agent of that host"),
     "lines after else": (_set("by_cp", rules=[{"to": []}, {"if": "cp == 1", "to": ["share"]}]), "(by_cp).rules.0", "never reached"),
@@ -129,6 +132,20 @@ def test_what_is_wrong_is_named(what: str, tmp_path: Path) -> None:
     lines = str(refusal.value).splitlines()
     assert all(line.startswith(f"{path}: ") for line in lines)
     assert [line for line in lines if key in line and says in line], refusal.value
+
+
+def test_an_installed_route_is_run_as_an_inspection(tmp_path: Path) -> None:
+    """It finds out which way; the pipeline's own route decides."""
+    config = raw()
+    stage(config, "verify")["run"] = "route_cpid"
+    load_pipeline(write(tmp_path / "site.yaml", config), OFFERED)
+
+
+def test_the_example_fits_the_stages_of_this_package(tmp_path: Path) -> None:
+    """The page's pipeline is accepted with the stages that the package really offers."""
+    project = tomllib.loads((EXAMPLE.parents[2] / "pyproject.toml").read_text())["project"]
+    points = [EntryPoint(name, value, ENTRY_POINTS) for name, value in project["entry-points"][ENTRY_POINTS].items()]
+    load_pipeline(EXAMPLE, {point.name: point.load for point in points})
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -53,33 +53,36 @@ def test_a_raw_file_is_inspected_packed_and_stays(pipeline: Pipeline) -> None:
     """Stages come one after the other, and what was replaced goes no further; its deletion waits for all of them."""
     found = steps(pipeline, RAW, "radar")
     assert standing(found, Standing.NEXT) == ["intake"]
-    assert found["pack"].reason == "stage intake is not done"
+    assert found["pack"].reason == "stage intake is not done; stage verify is not done"
     assert found["to_nas"].reason == "stage pack puts another file in its place"
-    assert found["keep_raw"].reason == "stage intake is not done; stage pack is not done"
-    found = steps(pipeline, RAW, "radar", done="intake")
+    assert found["keep_raw"].reason == "; ".join(f"stage {name} is not done" for name in ("intake", "verify", "pack"))
+    found = steps(pipeline, RAW, "radar", done="intake verify")
     assert (found["pack"].does, found["pack"].resource) == ("run bzip2 into radar:.", "work")
-    assert standing(steps(pipeline, RAW, "radar", done="intake pack"), Standing.NEXT) == ["keep_raw"]
+    assert standing(steps(pipeline, RAW, "radar", done="intake verify pack"), Standing.NEXT) == ["keep_raw"]
 
 
 def test_what_was_made_enters_as_a_file_of_its_own(pipeline: Pipeline) -> None:
     """The packed file is inspected and moved; a stage that does not apply is not waited for."""
-    found = steps(pipeline, PACKED, "radar", done="intake")
+    assert (
+        steps(pipeline, PACKED, "radar")["to_nas"].standing is Standing.WAITS
+    )  # for what its like would be packed after
+    found = steps(pipeline, PACKED, "radar", done="intake verify")
     assert found["pack"].standing is Standing.NO and "does not hold" in found["pack"].reason
     assert standing(found, Standing.NEXT) == ["to_nas"]
     assert found["to_nas"].does == "copy to nas:rawacf and nas:backup"
     assert found["to_nas"].resource == "store:nas"
-    assert standing(steps(pipeline, PACKED, "radar", done="intake to_nas"), Standing.NEXT) == ["keep"]
+    assert standing(steps(pipeline, PACKED, "radar", done="intake verify to_nas"), Standing.NEXT) == ["keep"]
 
 
 def test_a_route_decides_by_what_inspections_found(pipeline: Pipeline) -> None:
     """Until the experiment is known the file waits; then it goes to its targets, or to none."""
-    waiting = steps(pipeline, PACKED, "nas", done="intake to_nas", was="radar")
+    waiting = steps(pipeline, PACKED, "nas", done="intake verify to_nas", was="radar")
     assert waiting["share"].standing is Standing.WAITS and "waits for cp" in waiting["share"].reason
-    sent = steps(pipeline, PACKED, "nas", done="intake to_nas", was="radar", metadata={"cp": 151})["share"]
+    sent = steps(pipeline, PACKED, "nas", done="intake verify to_nas", was="radar", metadata={"cp": 151})["share"]
     assert (sent.standing, sent.priority) == (Standing.NEXT, 10)
     assert sent.does == "copy to vt (campus:outgoing/vt/sas), archive (campus:sas_rawacf/2024/03)"
     assert "route by_cp, line 1" in sent.reason
-    special = steps(pipeline, PACKED, "nas", done="intake to_nas", was="radar", metadata={"cp": -3800})["share"]
+    special = steps(pipeline, PACKED, "nas", done="intake verify to_nas", was="radar", metadata={"cp": -3800})["share"]
     assert special.standing is Standing.NO and "line 2 sends it to nothing" in special.reason
 
 
@@ -88,7 +91,7 @@ def test_kinds_of_file_do_not_meet(pipeline: Pipeline) -> None:
     found = steps(pipeline, PLOT, "nas")
     assert standing(found, Standing.NEXT) == ["plots_to_campus"]
     assert found["plots_to_campus"].does == "copy to campus:sas_iq_plots"
-    assert standing(steps(pipeline, IQ, "nas", done="intake to_nas", was="radar"), Standing.NEXT) == ["plots"]
+    assert standing(steps(pipeline, IQ, "nas", done="intake verify to_nas", was="radar"), Standing.NEXT) == ["plots"]
     assert steps(pipeline, IQ, "nas")["keep_iq"].reason == "stage plots is not done"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ from socs_bl.dataflow import check, readiness
 from socs_bl.dataflow.catalogue import Catalogue
 from socs_bl.dataflow.changes import Change
 from socs_bl.dataflow.check import load_pipeline
+from socs_bl.dataflow.config import SshStore
 from socs_bl.dataflow.model import CopyState, Digest, JobState, Seen
 from socs_bl.dataflow.pipeline import Pipeline
 from socs_bl.dataflow.planning import done_stages, files_below, plan_file
 from tests.dataflow.borealis import OFFERED, raw, stage, write
+from tests.harness.sshd import sshd
 
 RAW = "20240305.1400.00.sas.a.rawacf"
 PACKED = RAW + ".bz2"
@@ -99,7 +100,7 @@ def test_files_are_planned_and_nothing_is_done(site: Path, pipeline: Pipeline, c
     assert planned(capsys, "plan", "--pipeline", str(site), str(site.parent / "radar")) == files
     assert main(["dataflow", "plan", str(site)]) == 0
     said = capsys.readouterr().out
-    assert "next" in said and "run dmap_check" in said and "does not apply" not in said
+    assert "next" in said and "run borealis_name" in said and "does not apply" not in said
     assert sorted((path, path.lstat().st_mtime_ns) for path in site.parent.rglob("*")) == before
 
 
@@ -132,8 +133,11 @@ def test_a_deletion_is_planned_by_its_rule(pipeline: Pipeline, catalogue: Catalo
         found = next(step for step in steps if step.stage == name)
         return found.standing, found.reason
 
-    assert step(packed, "keep") == ("waits", "stage intake is not done; stage to_nas is not done")
-    for file, stages in zip(files, (("intake", "pack"), ("intake", "to_nas")), strict=True):
+    assert step(packed, "keep") == (
+        "waits",
+        "stage intake is not done; stage verify is not done; stage to_nas is not done",
+    )
+    for file, stages in zip(files, (("intake", "verify", "pack"), ("intake", "verify", "to_nas")), strict=True):
         for name in stages:
             catalogue.write(lambda change, n=name, f=file: change.add_job(n, f, "", state=JobState.DONE)).result()
     assert step(packed, "keep") == ("waits", "0 verified copies of 2 elsewhere")
@@ -198,7 +202,7 @@ def test_a_ready_world_is_said(site: Path, capsys: Output) -> None:
     before = sorted(site.parent.rglob("*"))
     assert main(["dataflow", "check", str(site)]) == 0
     said = capsys.readouterr().out
-    assert "nothing is wrong" in said and "intake, pack" in said and "ok  stores.radar.quarantine" in said
+    assert "nothing is wrong" in said and "intake, verify, pack" in said and "ok  stores.radar.quarantine" in said
     assert sorted(site.parent.rglob("*")) == before
 
 
@@ -219,13 +223,32 @@ def test_a_wrong_group_is_said(site: Path, pipeline: Pipeline, tmp_path: Path, c
     config = json.loads(json.dumps(raw()))
     config.update(catalogue=str(tmp_path / "c.sqlite"))
     config["stores"] = {name: {"kind": "local", "path": str(tmp_path / name)} for name in ("radar", "nas", "campus")}
-    stage(config, "intake").update(on_bad="hold")
+    for name in ("intake", "verify"):
+        stage(config, name).update(on_bad="hold")
     stage(config, "to_nas").update(group="nosuchgroup")
     assert main(["dataflow", "check", str(write(tmp_path / "group.yaml", config))]) == EXIT_NOT_READY
     assert "groupadd nosuchgroup" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the root of a container alone may do all")
+def test_another_host_is_tried(tmp_path: Path) -> None:
+    """A host that lets us in is well; a root that is not there, another host key and a closed port are told apart."""
+    with sshd(tmp_path / "sshd") as server:
+        values = {
+            "kind": "ssh", "host": f"{server.user}@127.0.0.1", "port": server.port, "identity": server.identity,
+            "known_hosts": server.known_hosts, "path": tmp_path,
+        }  # fmt: skip
+
+        def look(**changed: object) -> tuple[bool, str]:
+            found = readiness._host("stores.campus", SshStore.model_validate({**values, **changed}))
+            return found.good, found.text
+
+        assert look() == (True, f"{server.user}@127.0.0.1:{tmp_path}")
+        assert "is no directory that this user may write" in look(path=tmp_path / "absent")[1]
+        server.change_host_key()
+        assert "host key" in look()[1]
+    assert "unreachable" in look()[1]
+
+
 def test_the_longest_mount_names_the_file_system() -> None:
     """The kind of disk is that of the nearest mount above."""
     assert readiness._file_system(Path("/proc/self")) == "proc"
