@@ -6,9 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer  # type: ignore[import-untyped]
-
 from socs_bl.dataflow.watch import Wake, Watch
 
 QUIET = 0.02  # seconds without an event after which a look is taken
@@ -44,7 +41,6 @@ class Debounce:
         self._first = None
 
 
-@implementer(IReadDescriptor)
 class Bell:
     """Calls somebody when a store is to be looked at.
 

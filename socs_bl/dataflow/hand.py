@@ -33,6 +33,16 @@ class Hand(Protocol):
         """The store's root, as it is called there."""
         ...
 
+    def algorithms(self, stop: threading.Event | None = None) -> Sequence[str]:
+        """What can be hashed there.
+
+        Raises
+        ------
+        Failure
+            As of `ask`.
+        """
+        ...
+
     def ask(self, do: str, stop: threading.Event | None = None, **arguments: Any) -> Any:
         """Have one of the receiver's functions called.
 
@@ -58,6 +68,10 @@ class LocalHand:
         self.root = root
         self.disk = disk or Disk()
 
+    def algorithms(self, stop: threading.Event | None = None) -> Sequence[str]:
+        """As `Hand.algorithms`."""
+        return tuple(receiver.hashers())
+
     def ask(self, do: str, stop: threading.Event | None = None, **arguments: Any) -> Any:
         """As `Hand.ask`; it is not stopped on its way."""
         return _answer(receiver.serve({"do": do, "root": os.fspath(self.root), **arguments}, self.disk))
@@ -78,6 +92,13 @@ class RemoteHand:
         self.link = link
         self.root = root
         self._python = tuple(python)
+        self._algorithms: tuple[str, ...] = ()
+
+    def algorithms(self, stop: threading.Event | None = None) -> Sequence[str]:
+        """As `Hand.algorithms`; it is asked once."""
+        if not self._algorithms:
+            self._algorithms = tuple(self.ask("algorithms", stop))
+        return self._algorithms
 
     def ask(self, do: str, stop: threading.Event | None = None, **arguments: Any) -> Any:
         """As `Hand.ask`."""

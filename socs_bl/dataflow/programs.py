@@ -18,7 +18,6 @@ from socs_bl.services import launch
 POLL_INTERVAL = 0.2  # seconds between two looks at whether to stop
 _BLOCK = 1 << 16
 _STDERR_KEPT = 1 << 16
-NOT_FOUND = 127
 
 
 class Finished(NamedTuple):
@@ -95,9 +94,9 @@ def run(
                 break
             talk.step(min(POLL_INTERVAL, max(0.0, deadline - time.monotonic())))
     finally:
-        # The group outlives its head while a child of it holds on; the zombie keeps the group's number ours.
+        # What it has left behind goes as well. It has not been reaped, so that the number of its group is still ours.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL if talk.going() else signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         talk.close()
     return Finished(process.returncode, bytes(talk.stdout), talk.stderr.decode("utf-8", "replace"), late, stopped)
@@ -115,6 +114,8 @@ class _Talk:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self._selector = selectors.DefaultSelector()
+        self._end = os.pidfd_open(process.pid)  # readable when it has ended
+        self._selector.register(self._end, selectors.EVENT_READ)
         os.set_blocking(self._in.fileno(), False)
         self._selector.register(self._out, selectors.EVENT_READ)
         self._selector.register(self._err, selectors.EVENT_READ)
@@ -124,7 +125,7 @@ class _Talk:
             self._in.close()
 
     def going(self) -> bool:
-        """Until it has closed what it speaks through."""
+        """Until it has ended and everything it said was heard."""
         return bool(self._selector.get_map())
 
     def step(self, timeout: float) -> None:
@@ -132,6 +133,8 @@ class _Talk:
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._in:
                 self._tell()
+            elif key.fd == self._end:
+                self._selector.unregister(self._end)
             elif not (data := os.read(key.fd, _BLOCK)):
                 self._selector.unregister(key.fileobj)
             elif key.fileobj is self._err:
@@ -156,6 +159,7 @@ class _Talk:
     def close(self) -> None:
         """Let go of the pipes."""
         self._selector.close()
+        os.close(self._end)
         for pipe in (self._in, self._out, self._err):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()

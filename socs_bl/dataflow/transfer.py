@@ -223,7 +223,7 @@ class _Batch:
     def run(self, reserve: int, on_progress: Callable[[Progress], None] | None) -> Report:
         outcome = Outcome(Cause.UNKNOWN, "nothing was said of it")
         try:
-            self._hash(self._ask("algorithms"))
+            self._hash(self._carrier.hand.algorithms(self._stop))
             self._survey(reserve)
             for _ in range(ROUNDS):
                 if open_ones := self._open():

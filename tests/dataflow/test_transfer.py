@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from socs_bl.core.errors import Refused
+from socs_bl.dataflow import rsync
 from socs_bl.dataflow.hand import LocalHand, RemoteHand
 from socs_bl.dataflow.hashing import digest
 from socs_bl.dataflow.model import Digest
@@ -22,6 +24,7 @@ from socs_bl.dataflow.receiver import INCOMING, Disk
 from socs_bl.dataflow.rsync import Options, Progress
 from socs_bl.dataflow.ssh import Link
 from socs_bl.dataflow.transfer import LocalCarrier, SshCarrier, transfer
+from socs_bl.services.process import Child, children, wait_gone
 from tests.dataflow.moving import Meddling, arriving, causes, describe, flip, make, tree
 from tests.harness.disk import tiny_disk
 from tests.harness.programs import need_program
@@ -229,6 +232,7 @@ class Hopeful:
     def __init__(self, carrier: LocalCarrier | SshCarrier) -> None:
         self._carrier = carrier
         self.carry = carrier.carry
+        self.algorithms = carrier.hand.algorithms
         self.hand = self
 
     def ask(self, do: str, stop: threading.Event | None = None, **arguments: object) -> Any:
@@ -282,7 +286,7 @@ def test_a_program_that_is_missing_moves_nothing(source: Path, target: Path, lin
 def test_a_host_without_xxhash_uses_sha1(source: Path, target: Path, link: Link) -> None:
     """Where the other side cannot compute the default, both sides use what it can, and a recorded digest still counts."""
     hand = RemoteHand(link, target, (sys.executable, "-S"))  # without site-packages
-    if "xxh3_128" in hand.ask("algorithms"):
+    if "xxh3_128" in hand.algorithms():
         pytest.skip("the program xxhsum is installed here")
     make(source, "a", b"x" * 10)
     recorded = digest(source / "a")["xxh3_128"]
@@ -299,13 +303,19 @@ def test_a_stopped_transfer_is_not_seen_and_goes_on(source: Path, target: Path, 
 
     def progress(now: Progress) -> None:
         seen.append("big" in tree(target))
-        if now.bytes > 2 << 20:
+        if now.bytes > 1 << 20:
             stop.set()
 
-    slow = remote(link, target, limit=4 << 20)
+    slow = remote(link, target, limit=2 << 20)
     outcome = transfer(source, [item], slow, "hop", on_progress=progress, stop=stop).outcomes[0]
     assert (outcome.cause, outcome.next) == (Cause.INTERRUPTED, Next.RETRY)
     assert seen and not any(seen) and "big" not in tree(target)
+    kept = target / INCOMING / "hop" / rsync.partial("big")
+    deadline = time.monotonic() + 60.0
+    while not kept.exists():  # the other side notices a little later
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert kept.stat().st_size >= 1 << 20
     assert causes(transfer(source, [item], remote(link, target), "hop")) == [Cause.DONE]
     assert tree(target) == tree(source)
 
@@ -319,12 +329,49 @@ def test_a_link_that_breaks_is_retried(source: Path, target: Path, server: Sshd)
             if now.bytes > 1 << 20:
                 own.shut()
 
-        outcome = transfer(source, [item], remote(own, target, limit=4 << 20), "hop", on_progress=cut).outcomes[0]
+        outcome = transfer(source, [item], remote(own, target, limit=2 << 20), "hop", on_progress=cut).outcomes[0]
         assert (outcome.cause, outcome.next) == (Cause.UNREACHABLE, Next.RETRY)
         assert "big" not in tree(target)
         own.open()
         own.wait()
         assert causes(transfer(source, [item], remote(own, target), "hop")) == [Cause.DONE]
+    assert tree(target) == tree(source)
+
+
+_MOVER = """
+import sys
+from pathlib import Path
+from socs_bl.dataflow.hand import RemoteHand
+from socs_bl.dataflow.rsync import Options
+from socs_bl.dataflow.ssh import Link
+from socs_bl.dataflow.transfer import SshCarrier, transfer
+from tests.dataflow.moving import describe
+host, port, identity, known_hosts, source, target = sys.argv[1:]
+link = Link(host, int(port), Path(identity), Path(known_hosts), timeout=60.0)
+link.open()
+link.wait()
+carrier = SshCarrier(RemoteHand(link, Path(target), (sys.executable,)), Options(limit=2 << 20))
+transfer(Path(source), [describe(Path(source), "big")], carrier, "hop", on_progress=lambda p: print(p.bytes, flush=True))
+"""
+
+
+def test_a_mover_that_is_killed_leaves_nothing_running(
+    source: Path, target: Path, tmp_path: Path, server: Sshd, link: Link
+) -> None:
+    """After a SIGKILL in the middle of a file its ssh and rsync are gone too, nothing is visible, and the next one ends it."""
+    item = make(source, "big", os.urandom(8 << 20))
+    words = [f"{server.user}@127.0.0.1", server.port, server.identity, server.known_hosts, source, target]
+    log = tmp_path / "log"
+    mover = Child("mover", [sys.executable, "-c", _MOVER, *map(str, words)], log, cwd=Path(__file__).parents[2])
+    try:
+        mover.wait_ready(lambda: any(int(line) > 1 << 20 for line in mover.log_tail().splitlines()), 60.0)
+        helpers = [helper for child in (mover.pid, *(c.pid for c in children(mover.pid))) for helper in children(child)]
+        assert len(helpers) >= 2, "ssh and rsync"
+    finally:
+        mover.kill()
+    assert wait_gone(helpers, 30.0) == []
+    assert "big" not in tree(target)
+    assert causes(transfer(source, [item], remote(link, target), "hop")) == [Cause.DONE]
     assert tree(target) == tree(source)
 
 
