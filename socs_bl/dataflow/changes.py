@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from socs_bl.core.errors import Refused
-from socs_bl.dataflow.entries import CopyEntry, JobEntry, View, _job
+from socs_bl.dataflow.entries import CopyEntry, JobEntry, View, job_of
 from socs_bl.dataflow.model import ACTIVE, CopyState, Digest, FileName, JobState, Seen
 
 _J = JobState
@@ -235,7 +235,7 @@ class Change(View):
             f" RETURNING {', '.join(JobEntry.__struct_fields__)}",
             (self.now_ns, resource),
         ).fetchone()
-        return _job(row) if row else None
+        return job_of(row) if row else None
 
     def put_job(self, number: int, state: JobState, reason: str = "", due_ns: int = 0) -> None:
         """Enter what became of a job.

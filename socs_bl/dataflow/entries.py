@@ -191,12 +191,12 @@ class View:
     def jobs(self, number: int) -> list[JobEntry]:
         """The jobs of a file."""
         rows = self._connection.execute(f"SELECT {_JOB} FROM job WHERE file = ? ORDER BY id", (number,))
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def job(self, number: int) -> JobEntry | None:
         """The job of an id."""
         row = self._connection.execute(f"SELECT {_JOB} FROM job WHERE id = ?", (number,)).fetchone()
-        return _job(row) if row else None
+        return job_of(row) if row else None
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Jobs by stage and state."""
@@ -256,6 +256,7 @@ def _copy(row: tuple[Any, ...]) -> CopyEntry:
     return CopyEntry(**{**values, "path": os.fsdecode(values["path"]), "state": CopyState(values["state"])})
 
 
-def _job(row: tuple[Any, ...]) -> JobEntry:
+def job_of(row: tuple[Any, ...]) -> JobEntry:
+    """The record of a row with the columns of `JobEntry`, in their order."""
     values = dict(zip(JobEntry.__struct_fields__, row, strict=True))
     return JobEntry(**{**values, "state": JobState(values["state"])})
