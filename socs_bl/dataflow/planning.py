@@ -70,19 +70,22 @@ def facts_of(pipeline: Pipeline, view: View, file: FileEntry, copy: CopyEntry) -
     )  # fmt: skip
 
 
-def held_of(pipeline: Pipeline, view: View, file: FileEntry, copy: CopyEntry) -> Held:
-    """What retention asks of a copy in the catalogue."""
+def held_of(pipeline: Pipeline, view: View, rule: Retention, file: FileEntry, copy: CopyEntry) -> Held:
+    """What a rule asks of a copy in the catalogue."""
     facts = facts_of(pipeline, view, file, copy)
-    steps = pipeline.steps(facts) if facts is not None else ()
-    needed = frozenset(
-        step.stage for step in steps
-        if step.standing in (Standing.NEXT, Standing.WAITS) and not isinstance(pipeline.stages[step.stage], Retention)
-    )  # fmt: skip
+    not_for, needed = "its name fits no pattern", frozenset[str]()
+    if facts is not None:
+        applies, reason = pipeline.applies(rule, pipeline.values(facts), facts.stores)
+        not_for = "" if applies else reason
+        needed = frozenset(
+            step.stage for step in pipeline.steps(facts)
+            if step.standing in (Standing.NEXT, Standing.WAITS) and not isinstance(pipeline.stages[step.stage], Retention)
+        )  # fmt: skip
     replacing = {name for name, stage in pipeline.stages.items() if isinstance(stage, Transform) and stage.replaces}
     made = tuple((one, tuple(view.copies(one.id))) for one in view.made_of(file.id) if one.made_by in replacing)
     return Held(
         file=file, copy=copy, copies=tuple(view.copies(file.id)), jobs=tuple(view.jobs(file.id)), replaced_by=made,
-        needed_by=needed,
+        needed_by=needed, not_for=not_for,
     )  # fmt: skip
 
 
@@ -115,23 +118,22 @@ def plan_file(pipeline: Pipeline, seen: Seen, view: View | None, now_ns: int) ->
         return Planned(store=seen.store, path=seen.path, block=block, state=state, steps=steps)
     facts = facts_of(pipeline, view, file, copy)
     steps = pipeline.steps(facts) if facts is not None else ()
-    held = held_of(pipeline, view, file, copy)
-    steps = tuple(_with_decision(pipeline, step, held, now_ns, view.rebuilding) for step in steps)
+    steps = tuple(_with_decision(pipeline, view, step, file, copy, now_ns) for step in steps)
     state = f"is {copy.state}" if copy.seen.identity == seen.identity else f"was {copy.state} and has changed since"
     if copy.state is CopyState.CORRUPT:
         state += f" ({copy.reason})"
     return Planned(store=seen.store, path=seen.path, block=block, state=state, steps=steps)
 
 
-def _with_decision(pipeline: Pipeline, step: Step, held: Held, now_ns: int, rebuilding: str) -> Step:
+def _with_decision(pipeline: Pipeline, view: View, step: Step, file: FileEntry, copy: CopyEntry, now_ns: int) -> Step:
     """Of a deletion that is next: whether its rule is fulfilled."""
-    stage = pipeline.stages[step.stage]
-    if not isinstance(stage, Retention) or step.standing is not Standing.NEXT:
+    rule = pipeline.stages[step.stage]
+    if not isinstance(rule, Retention) or step.standing is not Standing.NEXT:
         return step
-    decision = decide(stage, held, now_ns, rebuilding)
+    decision = decide(rule, held_of(pipeline, view, rule, file, copy), now_ns, view.rebuilding)
     reason = decision.reason
-    if decision.delete and stage.delete_when.free_below is not None:
-        reason += f", while less than {stage.delete_when.free_below:.0%} of the store is free"
+    if decision.delete and rule.delete_when.free_below is not None:
+        reason += f", while less than {rule.delete_when.free_below:.0%} of the store is free"
     standing = Standing.NEXT if decision.delete else Standing.WAITS
     return msgspec.structs.replace(step, standing=standing, reason=reason)
 

@@ -34,6 +34,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         What transforms have put in its place, with its copies.
     needed_by : frozenset of str
         Stages that take this copy, by the pipeline, and have not done it yet.
+    not_for : str
+        Why the rule is not for this file, by the pipeline; empty when it is.
     """
 
     file: FileEntry
@@ -42,6 +44,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[JobEntry, ...] = ()
     replaced_by: tuple[tuple[FileEntry, tuple[CopyEntry, ...]], ...] = ()
     needed_by: frozenset[str] = frozenset()
+    not_for: str = ""
 
 
 class Space(msgspec.Struct, frozen=True):
@@ -99,6 +102,8 @@ def decide(stage: Retention, held: Held, now_ns: int, rebuilding: str = "") -> D
 def _obstacle(stage: Retention, held: Held, now_ns: int) -> str:
     """What stands against deleting a copy, whatever other copies there are."""
     copy = held.copy
+    if held.not_for:
+        return f"the rule is not for it: {held.not_for}"
     if copy.store != stage.store:
         return f"it is in {copy.store}, the rule is for {stage.store}"
     if copy.state not in (CopyState.PRESENT, CopyState.VERIFIED):

@@ -17,9 +17,11 @@ from socs_bl.dataflow.catalogue import Catalogue
 from socs_bl.dataflow.changes import Change
 from socs_bl.dataflow.check import load_pipeline
 from socs_bl.dataflow.config import SshStore
-from socs_bl.dataflow.model import CopyState, Digest, JobState, Seen
+from socs_bl.dataflow.model import CopyState, Digest, FileName, JobState, Seen
 from socs_bl.dataflow.pipeline import Pipeline
-from socs_bl.dataflow.planning import done_stages, files_below, plan_file
+from socs_bl.dataflow.planning import done_stages, files_below, held_of, plan_file
+from socs_bl.dataflow.retention import decide
+from socs_bl.dataflow.stages import Retention
 from tests.dataflow.borealis import OFFERED, raw, stage, write
 from tests.harness.sshd import sshd
 
@@ -158,6 +160,22 @@ def test_a_deletion_is_planned_by_its_rule(pipeline: Pipeline, catalogue: Catalo
         lambda change: change.mark(change.copies(files[1])[1], CopyState.CORRUPT, "a bit fell over")
     ).result()
     assert "is corrupt: a bit fell over" in step(packed, "keep")[1]
+
+
+def test_a_rule_is_asked_of_its_own_files_only(pipeline: Pipeline, catalogue: Catalogue) -> None:
+    """A file that the rule's condition leaves out, or whose name fits no pattern any more, stays whatever copies it has."""
+    rule = pipeline.stages["keep_iq"]
+    assert isinstance(rule, Retention)
+    (seen,) = files_below(pipeline, lay(pipeline, "nas", PACKED))
+    entered(catalogue, pipeline, seen)
+    odd = Seen("nas", "old.name", 1, 1)
+    catalogue.write(lambda change: change.see(change.add_file(FileName("old.name", {}), "data", 1), odd)).result()
+    with catalogue.read() as view:
+        for name, path, says in ((PACKED, PACKED, "does not hold"), ("old.name", "old.name", "fits no pattern")):
+            file, copy = view.file(name), view.copy_at("nas", path)
+            assert file is not None and copy is not None
+            decision = decide(rule, held_of(pipeline, view, rule, file, copy), 2 * 10**18)
+            assert not decision.delete and says in decision.reason
 
 
 def test_when_a_stage_need_not_be_waited_for(pipeline: Pipeline, catalogue: Catalogue) -> None:

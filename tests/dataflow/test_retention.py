@@ -83,6 +83,7 @@ KEPT: dict[str, tuple[Retention, dict[str, Any], str]] = {
     "it is gone already": (rule(), {"here": copy(1, "radar", CopyState.DELETED)}, "it is deleted"),
     "a copy in another store is asked of": (rule(), {"here": copy(2, "nas")}, "the rule is for radar"),
     "never hashed": (rule(), {"file": file(digests={})}, "never hashed"),
+    "the rule is for others": (rule(), {"not_for": "'zip' does not hold"}, "not for it: 'zip' does not hold"),
     "a stage needs it": (rule(), {"needed_by": frozenset({"plots"})}, "plots still needs it"),
     "a job runs": (rule(), {"jobs": (job("plots", JobState.RUNNING),)}, "job plots is running"),
     "a job is held": (rule(), {"jobs": (job("to_nas", JobState.HELD),)}, "job to_nas is held"),
