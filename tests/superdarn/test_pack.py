@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -91,6 +92,28 @@ def test_full_disk_is_the_tools_fault(tmp_path: Path, monkeypatch: pytest.Monkey
     result = Pack.work(source, tmp_path / "out", NoParameters())
     assert result.verdict is Verdict.TOOL_ERROR
     assert "No space left" in result.reason
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_wrong_packing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that forgets a bit on the way into the compressor: the packed file may take its input's place, so it is unpacked."""
+    source = tmp_path / "x.rawacf"
+    source.write_bytes(bytes(1000))
+
+    class Forgetful:
+        def __init__(self) -> None:
+            self.real = bz2.BZ2Compressor()
+
+        def compress(self, data: bytes) -> bytes:
+            return self.real.compress(b"\x01" + data[1:])
+
+        def flush(self) -> bytes:
+            return self.real.flush()
+
+    monkeypatch.setattr(pack, "bz2", SimpleNamespace(BZ2Compressor=Forgetful, BZ2Decompressor=bz2.BZ2Decompressor))
+    (tmp_path / "out").mkdir()
+    result = Pack.work(source, tmp_path / "out", NoParameters())
+    assert (result.verdict, "memory" in result.reason) == (Verdict.TOOL_ERROR, True)
     assert os.listdir(tmp_path / "out") == []
 
 
