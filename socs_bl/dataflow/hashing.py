@@ -46,8 +46,11 @@ def digest(
     Refused
         When it cannot be read.
     """
+    disk = disk or Disk()
     try:
-        status, found = hash_file(disk or Disk(), os.fsencode(path), algorithms, buffer)
+        status, found = hash_file(disk, os.fsencode(path), algorithms, buffer)
+        if identity(disk.lstat(os.fsencode(path))) != identity(status):
+            raise Retry(f"{path} was replaced while it was read; scan its store again")
     except FileNotFoundError as error:
         raise Retry(f"{path} is gone; scan its store again") from error
     except OSError as error:

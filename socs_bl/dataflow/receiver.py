@@ -32,6 +32,11 @@ INCOMING = ".socs-bl-incoming"
 BLOCK = 1 << 22  # bytes read at once
 FEW = 32  # so many files are put on disk one by one; for more the whole file system is asked once
 
+_C = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
+# What a file system says that cannot do RENAME_NOREPLACE, such as NFS.
+_NOT_THIS_WAY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
 Answer = dict[str, Any]
 
 
@@ -64,7 +69,7 @@ class Disk:
 
     def sync_file_system(self, descriptor: int) -> None:
         """syncfs(2): everything that was written to the file system this descriptor is on."""
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+        if _C.syncfs(descriptor) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
@@ -72,6 +77,12 @@ class Disk:
         """Mode and time of change."""
         os.fchmod(descriptor, mode)
         os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+
+    def rename(self, source: bytes, target: bytes) -> None:
+        """renameat2(2) with RENAME_NOREPLACE: fails when `target` is there."""
+        if _C.renameat2(_AT_FDCWD, source, _AT_FDCWD, target, _RENAME_NOREPLACE) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), target)
 
     def link(self, source: bytes, target: bytes) -> None:
         """`os.link`: fails when `target` is there."""
@@ -129,7 +140,11 @@ class _Xxhsum:
 
 
 def hash_file(
-    disk: Disk, path: bytes, algorithms: Sequence[str], buffer: bytearray | None = None
+    disk: Disk,
+    path: bytes,
+    algorithms: Sequence[str],
+    buffer: bytearray | None = None,
+    size: int | None = None,
 ) -> tuple[os.stat_result, dict[str, str]]:
     """Read a file once.
 
@@ -137,11 +152,13 @@ def hash_file(
     ----------
     buffer : bytearray, optional
         To read into; with many files one saves time.
+    size : int, optional
+        Bytes it has to have, or it is not read.
 
     Returns
     -------
     os.stat_result, dict
-        Its state when it was opened, and algorithm to lower-case hexadecimal digits.
+        Its state when it was opened, and algorithm to lower-case hexadecimal digits; none when its size is not `size`.
 
     Raises
     ------
@@ -156,13 +173,15 @@ def hash_file(
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.ESTALE, "not a regular file", path)
+        if size not in (None, before.st_size):
+            return before, {}
         while count := disk.read(descriptor, view):
             for one in sums.values():
                 one.update(view[:count])
+        if identity(os.fstat(descriptor)) != identity(before):
+            raise OSError(errno.ESTALE, "changed while it was read", path)
     finally:
         os.close(descriptor)
-    if identity(disk.lstat(path)) != identity(before):
-        raise OSError(errno.ESTALE, "changed while it was read", path)
     return before, {algorithm: one.hexdigest() for algorithm, one in sums.items()}
 
 
@@ -190,17 +209,13 @@ def verify(disk: Disk, root: bytes, items: Iterable[Answer]) -> list[Answer]:
 
 def _compared(disk: Disk, path: bytes, item: Answer, buffer: bytearray) -> Answer:
     try:
-        if disk.lstat(path).st_size != item["size"]:
-            return {"state": "corrupt", "hex": ""}
-        status, found = hash_file(disk, path, [item["algorithm"]], buffer)
+        found = hash_file(disk, path, [item["algorithm"]], buffer, item["size"])[1]
     except FileNotFoundError:
         return {"state": "missing"}
     except OSError as error:
         return _error(error)
-    hex_digits = found[item["algorithm"]]
-    if hex_digits != item["hex"]:
-        return {"state": "corrupt", "hex": hex_digits}
-    return {"state": "ok", "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+    hex_digits = found.get(item["algorithm"], "")
+    return {"state": "ok"} if hex_digits == item["hex"] else {"state": "corrupt", "hex": hex_digits}
 
 
 def _error(error: OSError) -> Answer:
@@ -283,11 +298,12 @@ def publish(disk: Disk, root: bytes, hop: str, items: Sequence[Answer]) -> list[
     answers = [_compared(disk, staged[index], item, buffer) for index, item in enumerate(items)]
     whole = [index for index, answer in enumerate(answers) if answer["state"] == "ok"]
     _to_disk(disk, root, [staged[index] for index in whole])
-    folders = set()
+    folders: set[bytes] = set()
     for index in whole:
         target = os.path.join(root, raw(items[index]["path"]))
         try:
-            folders |= _name(disk, root, staged[index], target, items[index], buffer)
+            _make_folder(disk, root, os.path.dirname(target), folders)
+            _name(disk, staged[index], target, items[index], buffer)
         except FileExistsError:
             answers[index] = {"state": "conflict"}
         except OSError as error:
@@ -298,33 +314,33 @@ def publish(disk: Disk, root: bytes, hop: str, items: Sequence[Answer]) -> list[
     return answers
 
 
-def _name(disk: Disk, root: bytes, staged: bytes, target: bytes, item: Answer, buffer: bytearray) -> set[bytes]:
-    """Give a verified file its final name; returns the directories to put on disk."""
-    folder = os.path.dirname(target)
-    changed = {folder}
-    try:
-        os.stat(folder)
-    except FileNotFoundError:
+def _make_folder(disk: Disk, root: bytes, folder: bytes, changed: set[bytes]) -> None:
+    """Make a directory for final names, and note it, and those above it that are new, as to be put on disk."""
+    if folder in changed:
+        return
+    if not os.path.isdir(folder):
         make_directories(disk, root, os.path.relpath(folder, root))
-        while folder != root:
-            folder = os.path.dirname(folder)
-            changed.add(folder)
+        above = folder
+        while above != root:
+            above = os.path.dirname(above)
+            changed.add(above)
+    changed.add(folder)
+
+
+def _name(disk: Disk, staged: bytes, target: bytes, item: Answer, buffer: bytearray) -> None:
+    """Give a verified file its final name; FileExistsError when that is taken by other bytes."""
     if item["replace"]:
         disk.replace(staged, target)
-        return changed
+        return
     try:
-        disk.link(staged, target)
+        disk.rename(staged, target)
     except FileExistsError:
         if _compared(disk, target, item, buffer)["state"] != "ok":
             raise
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+        if error.errno not in _NOT_THIS_WAY:
             raise
-        # A file system without hard links: look first; nobody else writes what this store's pipeline names.
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, "exists", target) from error
-        disk.replace(staged, target)
-    return changed
+        disk.link(staged, target)
 
 
 def _to_disk(disk: Disk, root: bytes, paths: Sequence[bytes]) -> None:

@@ -170,7 +170,7 @@ def transfer(
     source : Path
         Root of the source store.
     items : sequence of Item
-        No two with one target, none of which is on its way in another batch.
+        No two with one source or one target, none of which is on its way in another batch.
     carrier : Carrier
     hop : str
         Name of this way from store to store, such as its stage: what a broken attempt leaves is found again under it.
@@ -191,15 +191,15 @@ def transfer(
     Raises
     ------
     Refused
-        When a path or the name of the hop leads elsewhere, or two items have one target.
+        When a path or the name of the hop leads elsewhere, or two items have one source or one target.
     """
     if not hop or not hop.replace("-", "").replace("_", "").isalnum() or not hop.isascii():
         raise Refused(f"hop {hop!r:.80} is not letters, digits, '-' and '_'")
     for item in items:
         check_path(item.seen.path)
         check_path(item.target)
-    if len({item.target for item in items}) != len(items):
-        raise Refused(f"two files of one batch of {hop} would get the same name; give each its own")
+    if not len({item.target for item in items}) == len({item.seen.path for item in items}) == len(items):
+        raise Refused(f"a batch of {hop} has a file twice, or two that would get the same name; give each its own")
     return _Batch(source, items, carrier, hop, disk or Disk(), stop).run(reserve, on_progress)
 
 

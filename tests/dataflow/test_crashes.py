@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -34,14 +35,17 @@ class Mortal(Disk):
         Number of the call; 0: never.
     power : bool
         The power goes with it: what was not put on disk is lost, data and names, the worst way round.
+    nfs : bool
+        The file system cannot rename without replacing.
     """
 
     calls: int
     _METHODS = frozenset(name for name, value in vars(Disk).items() if callable(value))
 
-    def __init__(self, dies_at: int = 0, power: bool = False) -> None:
+    def __init__(self, dies_at: int = 0, power: bool = False, nfs: bool = False) -> None:
         self._dies_at = dies_at
         self._power = power
+        self._nfs = nfs
         self.calls = 0
         self.dirty: set[bytes] = set()  # files with data that is not on disk
         self.names: set[bytes] = set()  # names that are not
@@ -55,6 +59,8 @@ class Mortal(Disk):
             self.calls += 1
             if self.calls == self._dies_at:
                 self._die()
+            if name == "rename" and self._nfs:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             answer = found(*arguments)
             self._remember(name, arguments)
             return answer
@@ -69,7 +75,7 @@ class Mortal(Disk):
             self.dirty.add(path(arguments[1] if name == "copy_range" else arguments[0]))
         elif name == "open" and len(arguments) > 1 and arguments[1] & os.O_CREAT or name == "mkdir":
             self.names.add(arguments[0])
-        elif name in ("link", "replace"):
+        elif name in ("link", "rename", "replace"):
             self.names.add(arguments[1])
             if arguments[0] in self.dirty:
                 self.dirty.add(arguments[1])
@@ -119,11 +125,11 @@ def place() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("power", "few"),
-    [(False, FEW), (True, FEW), (True, 0)],
-    ids=["process", "power", "power, the file system at once"],
+    ("power", "few", "nfs"),
+    [(False, FEW, False), (True, FEW, False), (True, 0, False), (True, FEW, True)],
+    ids=["process", "power", "power, the file system at once", "power, by hard links"],
 )
-def test_a_crash_at_every_call(place: Path, monkeypatch: pytest.MonkeyPatch, power: bool, few: int) -> None:
+def test_a_crash_at_every_call(place: Path, monkeypatch: pytest.MonkeyPatch, power: bool, few: int, nfs: bool) -> None:
     """Whenever the process, or the power, goes, every file is whole in one place at least, nothing else has its name, and
     the next attempt ends it without carrying what was there.
     """
@@ -136,7 +142,7 @@ def test_a_crash_at_every_call(place: Path, monkeypatch: pytest.MonkeyPatch, pow
         for name, data in NAMES.items():
             make(source, name, data)
         try:
-            move(source, target, Mortal(dies_at, power))
+            move(source, target, Mortal(dies_at, power, nfs))
             crashed = False
         except Crash:
             pass
@@ -163,8 +169,8 @@ def test_a_move_asks_the_disk_in_order(tmp_path: Path) -> None:
             super().fsync(descriptor)
             said.append("fsync directory" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "fsync file")
 
-        def link(self, source: bytes, target: bytes) -> None:
-            super().link(source, target)
+        def rename(self, source: bytes, target: bytes) -> None:
+            super().rename(source, target)
             said.append("name")
 
         def unlink(self, path: bytes) -> None:

@@ -124,12 +124,11 @@ def test_every_name_arrives(source: Path, target: Path, carrier: LocalCarrier | 
 def test_what_is_there_is_not_sent_again(source: Path, target: Path, carrier: LocalCarrier | SshCarrier) -> None:
     """A file that has arrived is verified where it is, not carried again, under another name if it was given one."""
     item = make(source, "a/b.h5", b"x" * 1000)
-    renamed = describe(source, "a/b.h5")
-    renamed = type(renamed)(renamed.seen, "archive/2024/03/b.h5")
-    assert causes(transfer(source, [item, renamed], carrier, "hop")) == [Cause.DONE, Cause.DONE]
-    again = transfer(source, [item, renamed], carrier, "hop")
+    items = [item, type(item)(make(source, "c.h5", b"y").seen, "archive/2024/03/d.h5")]
+    assert causes(transfer(source, items, carrier, "hop")) == [Cause.DONE, Cause.DONE]
+    again = transfer(source, items, carrier, "hop")
     assert causes(again) == [Cause.ALREADY_THERE] * 2 and again.carried == 0
-    assert sorted(tree(target)) == ["a/b.h5", "archive/2024/03/b.h5"]
+    assert tree(target) == {"a/b.h5": b"x" * 1000, "archive/2024/03/d.h5": b"y"}
 
 
 def test_a_corrupt_copy_of_the_same_length_is_repaired(
@@ -405,8 +404,8 @@ def test_names_that_differ_by_case_only_do_not_meet(source: Path, target: Path) 
         def open(self, path: bytes, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
             return super().open(self._folded(path), flags, mode)
 
-        def link(self, source: bytes, target: bytes) -> None:
-            super().link(source, self._folded(target))
+        def rename(self, source: bytes, target: bytes) -> None:
+            super().rename(source, self._folded(target))
 
         def _folded(self, path: bytes) -> bytes:
             # What arrives keeps its name: two directories on their way are no conflict yet.
@@ -454,6 +453,8 @@ def test_two_files_of_one_name_are_refused(source: Path, target: Path) -> None:
     items = [make(source, name, b"x") for name in ("a", "b")]
     with pytest.raises(Refused):
         transfer(source, [type(item)(item.seen, "same") for item in items], LocalCarrier(LocalHand(target)), "hop")
+    with pytest.raises(Refused):
+        transfer(source, [items[0], type(items[0])(items[0].seen, "b")], LocalCarrier(LocalHand(target)), "hop")
     with pytest.raises(Refused):
         transfer(source, items, LocalCarrier(LocalHand(target)), "../hop")
     assert tree(target) == {}
