@@ -41,6 +41,7 @@ GAP_S = 0.02  # between the samples of a sequence and the next sequence
 LATENESS_S = 0.3  # of a record, at most, after its time in the schedule
 GPS_WEEKS_S = 1024 * 7 * 86400  # after which GPS counts its weeks from 0 again
 VERSIONS = {"v0.7": "v0.7-0-g0000000", "v1.0": "v1.0-0-g0000000"}
+INCOMPLETE = 0.6  # of a record is written by a radar that dies
 STRANGE = b"not of this radar\n"
 
 
@@ -199,17 +200,17 @@ class RadarWriter:
     def _strange(self, stem: str, first: float) -> None:
         for name in self.config.faults.strange_names:
             path = self.config.directory / f"{utc(first):%Y%m%d}" / name
+            relative = str(path.relative_to(self.config.directory))
             with self._counting():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(STRANGE + stem.encode())
-            relative = str(path.relative_to(self.config.directory))
-            if relative not in self.truth.strange:
-                self.truth.strange.append(relative)
+                if relative not in self.truth.strange:
+                    self.truth.strange.append(relative)
 
     def _append(self, path: Path, kind: str, event: Event, values: dict[str, Any], right: float) -> None:
         config = self.config
         whole = not config.faults.is_incomplete(event.number)
-        part = 1.0 if whole else 0.6
+        part = 1.0 if whole else INCOMPLETE
         if config.generation == "v0.7":
             append_site(path, kind, _for_site(config, kind, values), part)
         elif config.dmap and kind == "rawacf":
@@ -228,19 +229,17 @@ class RadarWriter:
             self._files[path] = found
             self.truth.files.append(found)
         found.clock = self.config.faults.clock(event.number)
-        stamps, sequences = values["sqn_timestamps"], values["num_sequences"]
+        stamps = values["sqn_timestamps"]
         # DMAP does not hold the times of sequences.
-        matching = len(stamps) == sequences or path.suffix == ".rawacf"
+        matching = len(stamps) == values["num_sequences"] or path.suffix == ".rawacf"
         found.incomplete += not whole
         found.mismatched += whole and not matching
         self.counters["records"] += 1
         if whole and matching:
-            found.first = found.first if found.records else float(stamps[0])
-            found.last, found.records, found.sequences = (
-                float(stamps[0]),
-                found.records + 1,
-                found.sequences + sequences,
-            )
+            found.last = float(stamps[0])
+            found.first = found.first if found.records else found.last
+            found.records += 1
+            found.sequences += values["num_sequences"]
 
     @contextlib.contextmanager
     def _counting(self) -> Iterator[None]:
