@@ -139,7 +139,7 @@ def test_targets_are_found_in_rawacf(tmp_path: Path, form: str) -> None:
         sequences=30, period_s=4, slices=[{"ranges": 20, "beams": (3, 4)}],
         targets=[
             {"range_km": 450, "velocity_m_s": 350, "power_db": 20, "width_m_s": 60, "phase_deg": 40},
-            {"range_km": 820, "velocity_m_s": -180, "power_db": 13, "width_m_s": 120, "phase_deg": -75, "beams": [4]},
+            {"range_km": 800, "velocity_m_s": -180, "power_db": 13, "width_m_s": 120, "phase_deg": -75, "beams": [4]},
             {"range_km": 9000},
         ],
     )  # fmt: skip
