@@ -189,6 +189,8 @@ def test_only_its_bytes_verify_a_copy(catalogue: Catalogue, clock: Hands) -> Non
     catalogue.write(lambda change: change.mark(copy_of(change), CopyState.DELETED, "keep: 2 copies elsewhere")).result()
     catalogue.write(lambda change: place(change, file)).result()
     assert states() == [CopyState.PRESENT]  # a file that comes back has proven nothing
+    with catalogue.read() as view:
+        assert view.copies(file)[0].verified_ns == 0
 
 
 # -- jobs
@@ -212,7 +214,9 @@ def test_jobs_come_by_priority_then_age_and_one_a_file(catalogue: Catalogue) -> 
     assert order == [("share", c), ("move", b), ("move", a), None]
     assert catalogue.write(lambda change: change.claim("campus")).result() is None
     with catalogue.read() as view:
-        running = view.jobs(c)[1]
+        waiting, running = view.jobs(c)
+    with pytest.raises(Refused, match="another job has its file"):
+        catalogue.write(lambda change: change.put_job(waiting.id, JobState.RUNNING)).result()
     catalogue.write(lambda change: change.put_job(running.id, JobState.DONE)).result()
     following = catalogue.write(lambda change: change.claim("nas")).result()
     assert following is not None and (following.stage, following.file, following.attempts) == ("move", c, 1)

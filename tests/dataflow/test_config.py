@@ -114,6 +114,10 @@ WRONG: dict[str, tuple[Change, str, str]] = {
     "stage behind a replacement": (_set("to_nas", when="type == rawacf and not ext and not zip"), "(to_nas)", "no file could"),
     "copies nobody makes": (_delete_when("keep", verified_copies=5), "(keep).delete_when.verified_copies", "makes"),
     "copies that are taken away": (_delete_when("keep_iq", verified_copies=1, last_copy=False), "verified_copies", "makes none"),
+    "copies that are delivered": (
+        _add(id="x", kind="retention", store="nas", when="zip and cp == 151", delete_when={"verified_copies": 2}),
+        "(x).delete_when.verified_copies", "makes 1 (share: campus)",
+    ),
     "copies in another store": (_delete_when("keep", on=["campus"]), "(keep).delete_when.verified_copies", "makes none"),
     "rule for too many": (_set("keep", when="block in (data, plot)"), "(keep).delete_when.verified_copies", "exclude it"),
     "nothing replaces": (_set("pack", replaces=False), "(keep_raw).delete_when.replaced", "no transform replaces"),
@@ -132,6 +136,13 @@ def test_what_is_wrong_is_named(what: str, tmp_path: Path) -> None:
     lines = str(refusal.value).splitlines()
     assert all(line.startswith(f"{path}: ") for line in lines)
     assert [line for line in lines if key in line and says in line], refusal.value
+
+
+def test_copies_are_counted_further_on(tmp_path: Path) -> None:
+    """Two in the next store and one behind it are three."""
+    config = raw()
+    stage(config, "keep").update(when="type == rawacf and zip and cp == 151", delete_when={"verified_copies": 3})
+    load_pipeline(write(tmp_path / "site.yaml", config), OFFERED)
 
 
 def test_an_installed_route_is_run_as_an_inspection(tmp_path: Path) -> None:

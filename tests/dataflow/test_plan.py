@@ -149,6 +149,7 @@ def test_a_deletion_is_planned_by_its_rule(pipeline: Pipeline, catalogue: Catalo
         parsed = pipeline.parse(PACKED)
         assert parsed is not None
         change.add_file(parsed[1], parsed[0], packed.size, parent=files[0], made_by="pack")
+        change.add_file(FileName("a picture", {}), "plot", 1, parent=files[0], made_by="plots")  # replaces nothing
         for place in ("rawacf", "backup"):
             copy = change.see(files[1], Seen("nas", f"{place}/{PACKED}", packed.size, 1))
             change.compare(copy, ONE, 2 * 10**18)
