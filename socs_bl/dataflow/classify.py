@@ -22,6 +22,7 @@ _ERRNO = {
     errno.EROFS: Cause.READ_ONLY,
     errno.EIO: Cause.MEDIUM,
     errno.ETIMEDOUT: Cause.TIMEOUT,
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG), Cause.PLACE),
 }
 _SSH = (
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", Cause.HOST_KEY),

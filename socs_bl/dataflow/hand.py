@@ -117,6 +117,6 @@ def _answer(answer: Answer) -> Any:
     if "answer" in answer:
         return answer["answer"]
     outcome = of_errno(answer["errno"], answer["text"])
-    if answer["root"] and outcome.cause is Cause.UNKNOWN:
+    if answer["root"] and outcome.cause in (Cause.UNKNOWN, Cause.PLACE):
         raise Failure(Outcome(Cause.NO_ROOT, outcome.text))
     raise Failure(outcome)

@@ -35,6 +35,7 @@ class Cause(enum.StrEnum):
     QUOTA = "quota"
     MEDIUM = "input/output error"
     NO_ROOT = "root missing"
+    PLACE = "no place for it"  # something on the way to the name is no directory, a link, or another file system
     VANISHED = "source vanished"
     CHANGED = "source changed"
     CORRUPT = "corrupt"  # arrived with other bytes than it had
@@ -60,6 +61,7 @@ FOLLOWS = {
     Cause.QUOTA: Next.WAIT_FOR_SPACE,
     Cause.MEDIUM: Next.HOLD,
     Cause.NO_ROOT: Next.HOLD,
+    Cause.PLACE: Next.HOLD,
     Cause.VANISHED: Next.EVALUATE,
     Cause.CHANGED: Next.EVALUATE,
     Cause.CORRUPT: Next.RETRY,

@@ -163,7 +163,8 @@ def hash_file(
     Raises
     ------
     OSError
-        When it cannot be read; ELOOP for a symbolic link, ESTALE when it is no regular file or changed meanwhile.
+        When it cannot be read; ELOOP for a symbolic link, EISDIR for a directory, ESTALE for what else is no regular
+        file or has changed meanwhile.
     """
     makers = hashers()
     sums = {algorithm: makers[algorithm]() for algorithm in algorithms}
@@ -172,7 +173,8 @@ def hash_file(
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            raise OSError(errno.ESTALE, "not a regular file", path)
+            number = errno.EISDIR if stat.S_ISDIR(before.st_mode) else errno.ESTALE
+            raise OSError(number, "not a regular file", path)
         if size not in (None, before.st_size):
             return before, {}
         while count := disk.read(descriptor, view):

@@ -84,7 +84,8 @@ def test_every_cause_has_something_that_follows() -> None:
     """No failure is without an answer, and errors of the system that nobody has thought of are tried again."""
     assert set(FOLLOWS) == set(Cause)
     assert of_errno(errno.ENOSPC, "x").next is Next.WAIT_FOR_SPACE
-    assert of_errno(errno.ENOTDIR, "x").next is Next.RETRY
+    assert of_errno(errno.EXDEV, "x").next is Next.HOLD
+    assert of_errno(errno.EAGAIN, "x").next is Next.RETRY
 
 
 def test_progress_is_read() -> None:

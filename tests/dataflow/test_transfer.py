@@ -448,6 +448,17 @@ def test_paths_that_lead_elsewhere_are_refused(source: Path, target: Path, path:
         transfer(source, [type(item)(item.seen, path)], LocalCarrier(LocalHand(target)), "hop")
 
 
+def test_a_name_below_a_file_is_held(source: Path, target: Path, carrier: LocalCarrier | SshCarrier) -> None:
+    """Where a directory would have to be and a file or another file system is, a person has to look; the rest arrives."""
+    (target / "file").write_bytes(b"kept")
+    (target / "dir").mkdir()
+    good, below, above = (make(source, name, b"x") for name in ("good", "file2/x", "dir2"))
+    items = [good, type(good)(below.seen, "file/x"), type(good)(above.seen, "dir", replace=True)]
+    report = transfer(source, items, carrier, "hop")
+    assert causes(report) == [Cause.DONE, Cause.PLACE, Cause.PLACE]
+    assert tree(target).keys() - set(arriving(target)) == {"good", "file"} and (target / "dir").is_dir()
+
+
 def test_two_files_of_one_name_are_refused(source: Path, target: Path) -> None:
     """A batch that would put two files under one name changes nothing."""
     items = [make(source, name, b"x") for name in ("a", "b")]
