@@ -97,7 +97,7 @@ def test_a_broken_contract_is_found(tmp_path: Path) -> None:
     for name in ("", "core", "services", "agents", "cli", "agentkit", "client", "simulators", "hashpipe"):
         (tmp_path / "socs_bl" / name).mkdir()
         (tmp_path / "socs_bl" / name / "__init__.py").touch()
-    for room in ("commensal", "capture", "search", "correlator", "bdf"):
+    for room in ("commensal", "capture", "search", "correlator", "bdf", "dataflow", "superdarn"):
         (tmp_path / "socs_bl" / room).mkdir()
         for name in ("__init__.py", "machine.py", "model.py"):
             (tmp_path / "socs_bl" / room / name).touch()
