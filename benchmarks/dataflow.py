@@ -8,9 +8,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import dataflow_catalogue
+import dataflow_transfer
 from report import arguments, publish
 
-PARTS = (dataflow_catalogue,)
+PARTS = (dataflow_catalogue, dataflow_transfer)
 
 if __name__ == "__main__":
     options = arguments(__doc__ or "")

@@ -16,9 +16,7 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO
@@ -120,7 +118,7 @@ def hashers() -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {"sha1": hashlib.sha1, "md5": hashlib.md5}
     if xxhash is not None:
         found["xxh3_128"] = xxhash.xxh3_128
-    elif shutil.which("xxhsum"):
+    elif any(os.access(os.path.join(folder, "xxhsum"), os.X_OK) for folder in os.get_exec_path()):
         found["xxh3_128"] = _Xxhsum
     return found
 
@@ -129,6 +127,8 @@ class _Xxhsum:
     """XXH3, 128 bits, by the program xxhsum, where Python has no xxhash."""
 
     def __init__(self) -> None:
+        import subprocess  # takes as long to load as all the rest, and is hardly ever wanted
+
         self._process = subprocess.Popen(["xxhsum", "-H2", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def update(self, data: memoryview) -> None:
