@@ -394,6 +394,23 @@ def test_a_catalogue_that_is_locked_is_tried_again(catalogue: Catalogue, path: P
     assert catalogue.write(lambda change: add(change, "b")).result() == 2
 
 
+def test_a_full_disk_changes_nothing(catalogue: Catalogue) -> None:
+    """A change that finds no room is refused for now, with what to do; what it had done is undone; later it passes."""
+    filled(catalogue)
+    (pages,) = catalogue._writer.execute("PRAGMA page_count").fetchone()
+    catalogue._writer.execute(f"PRAGMA max_page_count = {pages}")
+
+    def many(change: Change) -> list[int]:
+        return [add(change, f"f{number}") for number in range(500)]
+
+    with pytest.raises(Retry, match="make room there"):
+        catalogue.write(many).result()
+    with catalogue.read() as view:
+        assert [entry.name for entry in view.files()] == ["a"]
+    catalogue._writer.execute("PRAGMA max_page_count = 1000000")
+    assert len(catalogue.write(many).result()) == 500
+
+
 @pytest.mark.parametrize("where", ["head", "page"])
 def test_a_damaged_catalogue_is_found_and_put_aside(
     where: str, path: Path, open_catalogue: Callable[[], Catalogue]
