@@ -87,7 +87,7 @@ class Catalogue:
         self._closing = threading.Lock()
         self._closed = False
         with contextlib.ExitStack() as stack:
-            self._lock = stack.enter_context(_locked(path))
+            stack.enter_context(_locked(path))
             with _telling("opened", path):
                 existed = path.exists()
                 self._writer = stack.enter_context(contextlib.closing(_connect(path, timeout)))
@@ -318,7 +318,7 @@ def _connect(path: Path, timeout: float) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def _locked(path: Path) -> Iterator[None]:
     """The lock that one process holds while it has the catalogue open."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -327,7 +327,7 @@ def _locked(path: Path) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Refused(f"catalogue {path} is open in another process; end that one first") from error
-        yield descriptor
+        yield
     finally:
         os.close(descriptor)
 

@@ -46,6 +46,7 @@ PARTS = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(
     PARTS, PARTS, PARTS, st.sampled_from(("{0}(?P<f>{1}){2}", "{0}((?P<f>{1}){2})?", "({0}(?P<f>{1})|{2})")), st.data()
 )
