@@ -189,9 +189,9 @@ def _hdf5_findings(name: BlockName, seen: hdf5.Survey, parameters: Hdf5Parameter
     findings = [f"{text} {_some(odd)}" for text, odd in _odd_records(seen) if odd]
     if seen.unordered:
         findings.append(f"{seen.unordered} records begin before the one in front of them")
-    if seen.station != name.radar:
+    if seen.station not in ("", name.radar):
         findings.append(f"the name says {name.radar}, the records {seen.station}")
-    if name.slice is not None and seen.slice != name.slice:
+    if None not in (name.slice, seen.slice) and seen.slice != name.slice:
         findings.append(f"the name says slice {name.slice}, the records {seen.slice}")
     if seen.gps_lost > parameters.gps_lost * seen.records:
         findings.append(f"{seen.gps_lost} of {seen.records} records were taken without GPS: their times may be wrong")

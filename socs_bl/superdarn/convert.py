@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from socs_bl.core.stage import StageResult
 from socs_bl.superdarn import dmap, hdf5, names
 from socs_bl.superdarn.checks import name_metadata
-from socs_bl.superdarn.names import Form
+from socs_bl.superdarn.names import BlockName, Form
 from socs_bl.superdarn.sample import h5py_works, pydarnio_works
 from socs_bl.superdarn.work import Broken, ToolFailed, judged, like, reading, unchanged, whole
 
@@ -96,10 +96,12 @@ class ToDmap:
         output = output_directory / str(names.dmap_name(name, parameters.packed))
         with whole(output) as path, unchanged(input) as seen:
             plain = path.with_suffix("") if parameters.packed else path
-            found = _to_dmap(input, plain, name.form)
+            found = _to_dmap(input, plain, name)
             data = plain.read_bytes()
             made = dmap.survey(dmap.read_strict(data, path))
-            _compare(input, (found.beams, found.first, found.last, found.cp, found.slice),
+            # Before v0.5 only the name says the slice.
+            channel = name.slice if found.slice is None else found.slice
+            _compare(input, (found.beams, found.first, found.last, found.cp, channel),
                      (made.records, made.first, made.last, made.cp, made.channel))  # fmt: skip
             if parameters.packed:
                 # Not unpacked again here, a quarter of the time: the input stays, and check_dmap unpacks what is on the disk.
@@ -127,9 +129,9 @@ def _all_whole(input: Path, found: hdf5.Survey) -> hdf5.Survey:
     return found
 
 
-def _compare(input: Path, found: tuple[float, ...], made: tuple[float, ...]) -> None:
+def _compare(input: Path, found: tuple[float | None, ...], made: tuple[float | None, ...]) -> None:
     # DMAP has whole microseconds.
-    if any(abs(one - other) > 1e-5 for one, other in zip(found, made, strict=True)):
+    if any(abs((one or 0) - (other or 0)) > 1e-5 for one, other in zip(found, made, strict=True)):
         raise ToolFailed(
             f"{input.name}: records, times, experiment are {found} in the file but {made} in what pydarnio made"
         )
@@ -144,13 +146,13 @@ def _restructure(input: Path, path: Path, kind: str, compression: str | None) ->
         raise ToolFailed(f"pydarnio made no file of {input.name}")
 
 
-def _to_dmap(input: Path, path: Path, form: Form) -> hdf5.Survey:
+def _to_dmap(input: Path, path: Path, name: BlockName) -> hdf5.Survey:
     """Write a Borealis file's records as plain DMAP; what is in the file comes from the records in memory, so it is read once."""
     path = path.absolute()
     try:
         # The process is this file's own, so its working directory is, too: pydarnio writes into each record the path it was given.
         with contextlib.chdir(input.parent), reading(input, pydarnio_works, *_pydarnio_errors()), _known_version(input):
-            found = _v1_to_dmap(input.name, path) if form is Form.V1 else _v0_to_dmap(input.name, path, form)
+            found = _v1_to_dmap(input.name, path) if name.form is Form.V1 else _v0_to_dmap(name, path)
     except Broken:
         # pydarnio says that something is wrong; the survey, with which record.
         _survey(input)
@@ -158,12 +160,12 @@ def _to_dmap(input: Path, path: Path, form: Form) -> hdf5.Survey:
     return _all_whole(input, found)
 
 
-def _v0_to_dmap(name: str, path: Path, form: Form) -> hdf5.Survey:
+def _v0_to_dmap(name: BlockName, path: Path) -> hdf5.Survey:
     import pydarnio
 
-    structure = hdf5.Structure.SITE if form is Form.SITE else hdf5.Structure.ARRAY
-    made = pydarnio.BorealisConvert(name, "rawacf", str(path), borealis_file_structure=str(structure))
-    return _survey_read(made.borealis_records, structure, name)
+    structure = hdf5.Structure.SITE if name.form is Form.SITE else hdf5.Structure.ARRAY
+    made = pydarnio.BorealisConvert(str(name), "rawacf", str(path), name.slice, borealis_file_structure=str(structure))
+    return _survey_read(made.borealis_records, structure, str(name))
 
 
 def _survey_read(records: dict[str, Any], structure: hdf5.Structure, name: str) -> hdf5.Survey:

@@ -43,10 +43,10 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         Pulse sequences in them together.
     first, last : float
         Unix seconds of the first sequence of the first and of the last whole record.
-    cp, slice : int
-        Experiment and slice.
+    cp, slice : int or None
+        Experiment and slice; raw samples and files before v0.5 say no slice.
     station : str
-        The radar's three letters.
+        The radar's three letters; empty where the records do not say.
     incomplete : dict of str to str
         Records that lack fields which most have, or have others: name and what is wrong.
     mismatched : dict of str to str
@@ -65,8 +65,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     sequences: int
     first: float
     last: float
-    cp: int
-    slice: int
+    cp: int | None
+    slice: int | None
     station: str
     incomplete: dict[str, str] = {}
     mismatched: dict[str, str] = {}
@@ -77,7 +77,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def metadata(self) -> dict[str, str | int | float]:
         """For the catalogue."""
-        return {
+        told: dict[str, str | int | float | None] = {
             "structure": str(self.structure),
             "records": self.records,
             "beams": self.beams,
@@ -91,6 +91,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
             "mismatched_records": len(self.mismatched),
             "gps_lost_records": self.gps_lost,
         }
+        return {name: value for name, value in told.items() if value is not None}
 
 
 def structure_of(file: h5py.File) -> Structure:
@@ -170,14 +171,15 @@ def survey_records(
         if name in incomplete:
             continue
         record = get(name)
-        count, stamps = int(_value(record, "num_sequences")), record["sqn_timestamps"]
+        stamps = record["sqn_timestamps"]
+        count = int(_value(record, "num_sequences", stamps.shape[0]))
         if stamps.shape != (count,) or not count:
             mismatched[name] = f"{count} sequences, sequence times of shape {stamps.shape}"
             continue
         times.append(float(stamps[0]))
-        beams += record["beam_nums"].shape[0]
+        beams += record["beam_nums"].shape[0] if "beam_nums" in fields[name] else 0
         sequences += count
-        gps_lost += not _value(record, "gps_locked")
+        gps_lost += not _value(record, "gps_locked", True)
         if first is None:
             first, constant = record, {field: _raw(record, field) for field in shared & fields[name]}
         else:
@@ -191,9 +193,9 @@ def survey_records(
         sequences=sequences,
         first=times[0],
         last=times[-1],
-        cp=int(_value(first, "experiment_id")),
-        slice=int(_value(first, "slice_id")),
-        station=_string(_value(first, "station")),
+        cp=_whole_number(_value(first, "experiment_id", None)),
+        slice=_whole_number(_value(first, "slice_id", None)),
+        station=_string(_value(first, "station", "")),
         incomplete=incomplete,
         mismatched=mismatched,
         unordered=sum(after <= before for before, after in zip(times, times[1:], strict=False)),
@@ -217,12 +219,13 @@ def _survey_array(file: h5py.File) -> Survey:
         sequences=int(counts.sum()),
         first=float(times[0]),
         last=float(times[-1]),
-        cp=int(file.attrs["experiment_id"]),
-        slice=int(file.attrs["slice_id"]),
+        cp=_whole_number(file.attrs["experiment_id"]),
+        slice=_whole_number(file.attrs.get("slice_id")),
         station=_string(file.attrs["station"]),
         mismatched={str(row): f"{counts[row]} sequences, {lengths[row]} sequence times" for row in odd},
         unordered=int((np.diff(times) <= 0).sum()),
-        gps_lost=int((~file["gps_locked"][()].astype(bool)).sum()),
+        # Before v0.6 nobody asked.
+        gps_lost=int((~file["gps_locked"][()].astype(bool)).sum()) if "gps_locked" in file else 0,
     )
 
 
@@ -246,11 +249,17 @@ def _fields(record: h5py.Group | dict[str, Any]) -> frozenset[str]:
     return frozenset(record) if isinstance(record, dict) else frozenset(record) | frozenset(record.attrs)
 
 
-def _value(record: h5py.Group | dict[str, Any], name: str) -> Any:
-    """A scalar: an attribute in site files, a dataset in v1."""
+def _value(record: h5py.Group | dict[str, Any], name: str, default: Any) -> Any:
+    """A scalar, an attribute in site files, a dataset in v1; `default` where that kind or version of file has none."""
     if isinstance(record, dict):
-        return record[name]
-    return record.attrs[name] if name in record.attrs else record[name][()]
+        return record.get(name, default)
+    if name in record.attrs:
+        return record.attrs[name]
+    return record[name][()] if name in record else default
+
+
+def _whole_number(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _string(value: Any) -> str:

@@ -190,6 +190,18 @@ def test_hdf5_of_a_lost_clock(tmp_path: Path) -> None:
         assert part in reason
 
 
+def test_raw_samples_are_not_blamed(tmp_path: Path) -> None:
+    """Raw samples have no slice, beams or sequences of their own; what is not there is not missed."""
+    path = sample.v1_file(tmp_path / "20240305.1400.00.sas.rawrf.h5")
+    with h5py.File(path, "r+") as file:
+        for name in file:
+            for field in ("slice_id", "beam_nums", "num_sequences", "experiment_id", "station", "gps_locked"):
+                file[name].pop(field, None)
+    result = CheckHdf5.work(path, tmp_path, Hdf5Parameters(block=0))
+    assert (result.verdict, result.reason) == (Verdict.OK, "")
+    assert not {"slice", "cp"} & result.metadata.keys()
+
+
 def test_missing_filter_is_a_tool_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compression that this host has not: the file may be perfect."""
     path = sample.v1_file(tmp_path / V1)

@@ -13,9 +13,11 @@ import pydarnio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydarnio.borealis.borealis_site import BorealisSiteWrite
 
 from socs_bl.core.stage import Verdict
 from socs_bl.superdarn import convert, sample
+from socs_bl.superdarn.checks import CheckHdf5, Hdf5Parameters
 from socs_bl.superdarn.convert import ArrayParameters, DmapOutput, SiteToArray, ToDmap
 from socs_bl.superdarn.repair import Repair, RepairParameters
 
@@ -85,6 +87,36 @@ def test_dmap_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
     assert len(set(made)) == 1
     assert str(tmp_path) not in pydarnio.read_rawacf(made[0], mode="strict")[0]["combf"]
     assert Path.cwd() != tmp_path / "there"
+
+
+@pytest.mark.parametrize("form", ["site", "array"])
+def test_files_of_old_versions(tmp_path: Path, form: str) -> None:
+    """Before v0.5 a file does not say its slice, before v0.6 nothing of GPS; the slice of its DMAP is that of its name."""
+    records = pydarnio.BorealisRead(str(sample.site_file(tmp_path / "new", records=3)), "rawacf", "site").records
+    younger = {
+        "agc_status_word", "averaging_method", "data_descriptors", "data_dimensions", "gps_locked", "gps_to_system_time_diff",
+        "lp_status_word", "scheduling_mode", "slice_id", "slice_interfacing", "tx_antenna_phases",
+    }  # fmt: skip
+    for record in records.values():
+        record["correlation_dimensions"] = record["data_dimensions"]
+        record["correlation_descriptors"] = np.array(["num_beams", "num_ranges", "num_lags"])
+        record["borealis_git_hash"] = "v0.4-0-g0000000"
+        record["experiment_id"] = np.int64(record["experiment_id"])
+        record["scan_start_marker"] = np.uint8(record["scan_start_marker"])
+        for field in younger:
+            del record[field]
+    source = tmp_path / SITE
+    BorealisSiteWrite(str(source), records, "rawacf")
+    if form == "array":
+        result = SiteToArray.work(source, tmp_path, ArrayParameters())
+        assert result.verdict is Verdict.OK, result.reason
+        (source,) = result.outputs
+    checked = CheckHdf5.work(source, tmp_path, Hdf5Parameters(block=0))
+    assert (checked.verdict, checked.metadata["slice"]) == (Verdict.OK, 1), checked.reason
+    result = ToDmap.work(source, tmp_path, DmapOutput())
+    assert result.verdict is Verdict.OK, result.reason
+    made = pydarnio.read_rawacf(str(result.outputs[0]), mode="strict")
+    assert [(record["channel"], record["cp"]) for record in made] == [(1, 151)] * 3
 
 
 def _stub(file: h5py.File, name: str) -> None:

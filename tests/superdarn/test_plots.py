@@ -10,6 +10,7 @@ import numpy as np
 import pydarnio
 import pytest
 from PIL import Image
+from pydarnio.borealis.borealis_site import BorealisSiteWrite
 
 from socs_bl.core.stage import Verdict
 from socs_bl.superdarn import sample, samples
@@ -105,6 +106,29 @@ def test_antennas_without_signal(tmp_path: Path) -> None:
     result = PlotAntennas.work(path, tmp_path, PlotParameters(antennas=(1, 19)))
     assert (result.verdict, len(result.outputs)) == (Verdict.SUSPECT, 1)
     assert result.reason == "antenna 19 is not in the file; antenna 1 has no signal: every sample is 0"
+
+
+@pytest.mark.parametrize("form", ["site", "array"])
+def test_antennas_of_old_versions(tmp_path: Path, form: str) -> None:
+    """Files of v0.4 keep names as characters in numbers, and lack what came later; they are drawn all the same."""
+    reader = pydarnio.BorealisRead(str(sample.site_file(tmp_path / "new", "antennas_iq")), "antennas_iq", "site")
+    old = pydarnio.borealis_formats.borealis_version_dict["v0.4"]["antennas_iq"]
+    for record in reader.records.values():
+        for field in set(record) - set(old.site_fields()):
+            del record[field]
+        record |= {
+            "borealis_git_hash": "v0.4-0-g0000000",
+            "experiment_id": np.int64(151),
+            "scan_start_marker": np.uint8(0),
+        }
+        for field in ("antenna_arrays_order", "data_descriptors"):
+            record[field] = np.array([name.decode() for name in record[field]])
+    path = tmp_path / SITE
+    BorealisSiteWrite(str(path), reader.records, "antennas_iq")
+    if form == "array":
+        (path,) = SiteToArray.work(path, tmp_path, ArrayParameters()).outputs
+    with h5py.File(path, "r") as file:
+        assert samples.read_antennas(file, 0, 70).numbers == (0, 1, 2, 3, 4, 5)
 
 
 def test_stub_record_is_left_out(tmp_path: Path) -> None:
