@@ -73,7 +73,6 @@ def command(link: Link, source: Path, target: str, options: Options) -> list[str
         "--protect-args",
         "--no-human-readable",
         "--info=progress2",
-        "--outbuf=Line",
         f"--timeout={max(1, round(options.idle))}",
         *([f"--bwlimit={max(1, options.limit // 1024)}"] if options.limit else []),  # KiB/s
         f"--rsync-path={options.remote_program}",
