@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -361,7 +362,9 @@ def test_a_mover_that_is_killed_leaves_nothing_running(
     item = make(source, "big", os.urandom(8 << 20))
     words = [f"{server.user}@127.0.0.1", server.port, server.identity, server.known_hosts, source, target]
     log = tmp_path / "log"
-    mover = Child("mover", [sys.executable, "-c", _MOVER, *map(str, words)], log, cwd=Path(__file__).parents[2])
+    scratch = tempfile.TemporaryDirectory()  # what the killed one leaves; short, for its socket
+    argv = [sys.executable, "-c", _MOVER, *map(str, words)]
+    mover = Child("mover", argv, log, {"TMPDIR": scratch.name}, Path(__file__).parents[2])
     try:
         mover.wait_ready(lambda: any(int(line) > 1 << 20 for line in mover.log_tail().splitlines()), 60.0)
         helpers = [helper for child in (mover.pid, *(c.pid for c in children(mover.pid))) for helper in children(child)]
@@ -369,6 +372,7 @@ def test_a_mover_that_is_killed_leaves_nothing_running(
     finally:
         mover.kill()
     assert wait_gone(helpers, 30.0) == []
+    scratch.cleanup()
     assert "big" not in tree(target)
     assert causes(transfer(source, [item], remote(link, target), "hop")) == [Cause.DONE]
     assert tree(target) == tree(source)
