@@ -156,7 +156,7 @@ class ConfigListener(MachineAgent[ListenerMachine]):
     async def _carry_out(self, effect: Effect) -> Sequence[Event]:
         match effect:
             case CreateConfiguration(node=node, name=name, path=path):
-                await self._create(node, name, path)
+                await self._told(node, "create_configuration", name=name, path=path, autodestroy=True)
             case ActivateConfiguration(node=node, name=name):
                 await self._told(node, "activate_configuration", name=name)
             case Notify(level=level, text=text):
@@ -164,15 +164,6 @@ class ConfigListener(MachineAgent[ListenerMachine]):
             case _:
                 raise Refused(f"{type(effect).__name__} is not known here; the journal is newer than the software")
         return []
-
-    async def _create(self, node: str, name: str, path: str) -> None:
-        """Have a node make a configuration; it has it already when the answer to an earlier request was lost."""
-        try:
-            await self._told(node, "create_configuration", name=name, path=path, autodestroy=True)
-        except Refused:
-            session = (await self.client.status(node, "run")).session
-            if name not in (session.get("data") or {}).get("configurations", {}):
-                raise
 
     async def _told(self, node: str, op: str, **params: Any) -> None:
         """Have a node do something; what it refuses while it runs it will always refuse."""
