@@ -254,7 +254,7 @@ class Assembler:
         return decode.decode(
             np.uint64(batch.data.ctypes.data), batch.starts, batch.lengths, batch.segments, batch.count,
             self._registers, self._votes, self.counters.totals, self.counters.boards, self.counters.known, now.counts,
-            tables.products, tables.keys, tables.heads, tables.shift,
+            tables.products, tables.table, tables.shift,
             now.times, now.states, now.seen, now.addresses, now.left, now.origin,
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from socs_bl.correlator import lookup as columns
 from socs_bl.correlator import wire
 from socs_bl.correlator.counters import Counts, Kind
-from socs_bl.correlator.kernel import byte_swapped, bytes_at, kernel, words_at
+from socs_bl.correlator.kernel import inner, kernel, put_byte, put_word, sent_word
 from socs_bl.correlator.plan import GOOD, SUSPECT
 
 # Why the loop stopped.
@@ -55,7 +55,7 @@ SECOND = 1_000_000_000
 MASK = 0xFFFFFFFF
 
 _HEADER_BYTES = wire.frame_bytes(0)
-_SYNC = np.uint32(wire.SYNC)
+_SYNC = wire.SYNC
 _FAULTY = wire.OVERFLOW | wire.TRUNCATED | wire.SUSPECT
 
 
@@ -96,24 +96,24 @@ _STATE_AT, _COUNTS_AT, _LAGS_AT = columns.STATE_AT, columns.COUNTS_AT, columns.L
 Array = npt.NDArray[Any]
 
 
-@kernel
-def _bits(words: Any, word: int, low: int, mask: int) -> Any:
-    return (np.int64(byte_swapped(words[word])) >> low) & mask
+@inner
+def _bits(frame: Any, word: int, low: int, mask: int) -> Any:
+    return (np.int64(sent_word(frame, word)) >> low) & mask
 
 
-@kernel
-def _sum_is_right(words: Any, count: Any) -> bool:
+@inner
+def _sum_is_right(frame: Any, count: Any) -> bool:
     total = np.uint32(0)
     for number in range(count - 1):
-        total = np.uint32(total + byte_swapped(words[number]))
-    return bool(total == byte_swapped(words[count - 1]))
+        total = np.uint32(total + sent_word(frame, number))
+    return bool(total == sent_word(frame, count - 1))
 
 
-@kernel
-def _frame_time(words: Any, registers: Counts) -> int:
+@inner
+def _frame_time(frame: Any, registers: Counts) -> int:
     """Timestamp of a frame; the 32-bit seconds are those nearest to the newest timestamp. -1: no time."""
-    seconds = np.int64(byte_swapped(words[_SECONDS_WORD]))
-    nanoseconds = np.int64(byte_swapped(words[_NANOSECONDS_WORD]))
+    seconds = np.int64(sent_word(frame, _SECONDS_WORD))
+    nanoseconds = np.int64(sent_word(frame, _NANOSECONDS_WORD))
     if nanoseconds >= SECOND:
         return -1
     if registers[NEWEST] >= 0:
@@ -125,7 +125,7 @@ def _frame_time(words: Any, registers: Counts) -> int:
     return int(seconds * SECOND + nanoseconds)
 
 
-@kernel
+@inner
 def _believed(time: Any, board: Any, registers: Counts, votes: Array) -> bool:
     """Whether a time can be; the board's vote is taken down."""
     ahead = time - registers[NEWEST]
@@ -155,31 +155,33 @@ def _believed(time: Any, board: Any, registers: Counts, votes: Array) -> bool:
     return False
 
 
-@kernel
-def _find_product(words: Any, block: int, products: Counts, keys: Array, heads: Array, shift: int) -> int:
-    word = np.int64(byte_swapped(words[1]))
+@inner
+def _find_product(frame: Any, products: Counts, table: Counts, shift: int) -> Any:
+    word = np.int64(sent_word(frame, 1))
     at = ((word * _FACTOR) & MASK) >> shift
-    while heads[at] >= 0 and np.int64(keys[at]) != word:
-        at = (at + 1) & (heads.size - 1)
-    product = np.int64(heads[at])
+    while table[at, 1] >= 0 and table[at, 0] != word:
+        at = (at + 1) & (table.shape[0] - 1)
+    product = table[at, 1]
+    block = _bits(frame, _BLOCK_WORD, _BLOCK_LOW, _BLOCK_MASK)
     place = (
-        _bits(words, _CHIP_WORD, _CHIP_LOW, _CHIP_MASK) * _CELLS
-        + _bits(words, _CELL_WORD, _CELL_LOW, _CELL_MASK)
+        _bits(frame, _CHIP_WORD, _CHIP_LOW, _CHIP_MASK) * _CELLS
+        + _bits(frame, _CELL_WORD, _CELL_LOW, _CELL_MASK)
         - block
     )
     while product >= 0 and products[product, _PLACE] >= 0 and products[product, _PLACE] != place:
         product = products[product, _NEXT]
-    return int(product)
+    return product
 
 
-@kernel
-def _cell(words: Any, block: int, nlags: Any, row: Counts) -> int:
+@inner
+def _cell(frame: Any, nlags: Any, row: Counts) -> int:
     """Number of the frame within a dump of its product: bin, recirculation, block. -1: the product has no such frame."""
-    index = _bits(words, _X_WORD, _X_LOW, _X_MASK) - _bits(words, _Y_WORD, _Y_LOW, _Y_MASK) + row[_RECIRCULATION] // 2
-    phase_bin = _bits(words, _BIN_WORD, _BIN_LOW, _BIN_MASK)
+    block = _bits(frame, _BLOCK_WORD, _BLOCK_LOW, _BLOCK_MASK)
+    index = _bits(frame, _X_WORD, _X_LOW, _X_MASK) - _bits(frame, _Y_WORD, _Y_LOW, _Y_MASK) + row[_RECIRCULATION] // 2
+    phase_bin = _bits(frame, _BIN_WORD, _BIN_LOW, _BIN_MASK)
     if (
         nlags != row[_LAGS]
-        or _bits(words, _BLOCKS_WORD, _BLOCKS_LOW, _BLOCKS_MASK) != row[_BLOCKS]
+        or _bits(frame, _BLOCKS_WORD, _BLOCKS_LOW, _BLOCKS_MASK) != row[_BLOCKS]
         or block >= row[_BLOCKS]
         or index < 0
         or index >= row[_RECIRCULATION]
@@ -189,7 +191,7 @@ def _cell(words: Any, block: int, nlags: Any, row: Counts) -> int:
     return int((phase_bin * row[_RECIRCULATION] + index) * row[_BLOCKS] + block)
 
 
-@kernel
+@inner
 def _find_entry(time: int, times: Counts, states: Array, registers: Counts) -> int:
     last = registers[LAST]
     if times[last] == time and states[last] != EMPTY:
@@ -201,32 +203,30 @@ def _find_entry(time: int, times: Counts, states: Array, registers: Counts) -> i
     return -1
 
 
-@kernel
-def _place(words: Any, cell: int, nlags: Any, row: Counts, address: np.uint64, suspect: bool) -> None:
+@inner
+def _place(frame: Any, cell: int, nlags: Any, row: Counts, address: np.uint64, suspect: bool) -> None:
     """Copy a frame into its slot, in native byte order."""
-    bytes_at(address + np.uint64(row[_STATE_AT] + cell), 1)[0] = SUSPECT if suspect else GOOD
-    counts = words_at(address + np.uint64(row[_COUNTS_AT] + 8 * cell), 2)
-    counts[0] = byte_swapped(words[_CENTRE_WORD])
-    counts[1] = byte_swapped(words[_EDGE_WORD])
-    lags = words_at(address + np.uint64(row[_LAGS_AT] + 8 * cell * nlags), 2 * nlags)
+    put_byte(address + np.uint64(row[_STATE_AT] + cell), SUSPECT if suspect else GOOD)
+    counts = address + np.uint64(row[_COUNTS_AT] + 8 * cell)
+    put_word(counts, 0, sent_word(frame, _CENTRE_WORD))
+    put_word(counts, 1, sent_word(frame, _EDGE_WORD))
+    lags = address + np.uint64(row[_LAGS_AT] + 8 * cell * nlags)
     for number in range(2 * nlags):
-        lags[number] = byte_swapped(words[_HEADER_WORDS + number])
+        put_word(lags, number, sent_word(frame, _HEADER_WORDS + number))
 
 
-@kernel
+@inner
 def _outcome(
-    words: Any, nlags: Any, registers: Counts, board: Any, totals: Counts, boards: Counts, counts: Counts,
-    products: Counts, keys: Array, heads: Array, shift: int,
+    frame: Any, nlags: Any, registers: Counts, board: Any, totals: Counts, boards: Counts, counts: Counts,
+    product: Any, products: Counts,
     times: Counts, states: Array, seen: Array, addresses: Array, left: Counts, origin: Array,
 ) -> int:  # fmt: skip
     """What becomes of a good frame at the time in the registers: a kind, or -1 when its dump is to be opened first."""
-    time = registers[TIME]
-    block = _bits(words, _BLOCK_WORD, _BLOCK_LOW, _BLOCK_MASK)
-    product = _find_product(words, block, products, keys, heads, shift)
     if product < 0:
         return _UNKNOWN
+    time = registers[TIME]
     row = products[product]
-    cell = _cell(words, block, nlags, row)
+    cell = _cell(frame, nlags, row)
     if cell < 0:
         kind = _SHAPE
     elif time <= registers[CUT]:
@@ -250,11 +250,11 @@ def _outcome(
             else:
                 kind = _GOOD
                 origin[place] = board
-                suspect = _bits(words, _STATUS_WORD, _STATUS_LOW, _STATUS_MASK) & _FAULTY != 0
+                suspect = _bits(frame, _STATUS_WORD, _STATUS_LOW, _STATUS_MASK) & _FAULTY != 0
                 counts[product, _SUSPECT] += suspect
                 totals[_SUSPECT] += suspect
                 boards[board, _SUSPECT] += suspect
-                _place(words, cell, nlags, row, addresses[entry, pipe], suspect)
+                _place(frame, cell, nlags, row, addresses[entry, pipe], suspect)
                 left[entry, pipe] -= 1
                 registers[COMPLETED] += left[entry, pipe] == 0
     counts[product, kind] += 1
@@ -265,7 +265,7 @@ def _outcome(
 def decode(
     base: np.uint64, starts: Counts, lengths: Counts, segments: Counts, messages: int,
     registers: Counts, votes: Array, totals: Counts, boards: Counts, known: Array, counts: Counts,
-    products: Counts, keys: Array, heads: Array, shift: int,
+    products: Counts, table: Counts, shift: int,
     times: Counts, states: Array, seen: Array, addresses: Array, left: Counts, origin: Array,
 ) -> int:  # fmt: skip
     """Go on with a batch from the datagram and byte in the registers.
@@ -286,7 +286,7 @@ def decode(
         Of `Counters`.
     counts : numpy.ndarray
         int64 (products, kinds).
-    products, keys, heads, shift
+    products, table, shift
         Of `Lookup`.
     times, states : numpy.ndarray
         int64, uint8 (entries,): dumps that are open or closed.
@@ -310,33 +310,39 @@ def decode(
         segment = segments[message]
         if length == 0:
             totals[_SHORT] += 1
+        end = min(at - at % max(1, segment) + segment, length) if at > 0 else 0
+        whole = False  # nothing of the datagram has been taken yet
         while at < length:
-            end = min((at // segment + 1) * segment, length)
-            whole = at % segment == 0  # nothing of this datagram has been taken yet
-            words = words_at(base + np.uint64(starts[message] + at), max(1, (end - at) // 4))
+            if at >= end:
+                end = min(end + segment, length)
+                whole = True
+            frame = base + np.uint64(starts[message] + at)
             bad = -1
             nlags = np.int64(0)
+            product = np.int64(-1)
             size = end - at
             if size < _HEADER_BYTES:
                 bad = _SHORT if whole else _LONG
-            elif byte_swapped(words[0]) != _SYNC:
+            elif sent_word(frame, 0) != _SYNC:
                 bad = _BAD_SYNC if whole else _LONG
             else:
-                nlags = np.int64(_bits(words, _NLAGS_WORD, _NLAGS_LOW, _NLAGS_MASK))
+                nlags = np.int64(_bits(frame, _NLAGS_WORD, _NLAGS_LOW, _NLAGS_MASK))
                 if nlags != _LONG_FRAME and nlags != _SHORT_FRAME:
                     bad = _BAD_LAGS
                 elif size < _HEADER_BYTES + 8 * nlags:
                     bad = _SHORT
                 else:
                     size = _HEADER_BYTES + 8 * nlags
-                    if not _sum_is_right(words, size // 4):
+                    # Looked up before the sum, so that the memory's answer comes meanwhile.
+                    product = _find_product(frame, products, table, shift)
+                    if not _sum_is_right(frame, size // 4):
                         bad = _CHECKSUM
             board = np.int64(0)
             if bad < 0 or bad == _CHECKSUM:
-                board = np.int64(_bits(words, _BOARD_WORD, _BOARD_LOW, _BOARD_MASK))
+                board = np.int64(_bits(frame, _BOARD_WORD, _BOARD_LOW, _BOARD_MASK))
             if bad < 0:
                 known[board] = 1
-                registers[TIME] = _frame_time(words, registers)
+                registers[TIME] = _frame_time(frame, registers)
                 if registers[TIME] < 0:
                     bad = _CLOCK
             if bad >= 0:
@@ -356,7 +362,7 @@ def decode(
                     if registers[NEWEST] - registers[OLDEST] > registers[WINDOW]:
                         return EXPIRED
                     kind = _outcome(
-                        words, nlags, registers, board, totals, boards, counts, products, keys, heads, shift,
+                        frame, nlags, registers, board, totals, boards, counts, product, products,
                         times, states, seen, addresses, left, origin,
                     )  # fmt: skip
                     if kind < 0:
@@ -365,6 +371,7 @@ def decode(
             if kind <= _OVERRUN or (kind >= _CHECKSUM and known[board]):
                 boards[board, kind] += 1
             at += size
+            whole = False
         at = 0
     registers[MESSAGE], registers[OFFSET] = messages, 0
     return DONE
@@ -386,5 +393,9 @@ def fill_missing(
             totals[_MISSING] += 1
             counts[product, _MISSING] += 1
             boards[origin[place], _MISSING] += 1
-            words_at(address + np.uint64(row[_COUNTS_AT] + 8 * cell), 2)[:] = 0
-            words_at(address + np.uint64(row[_LAGS_AT] + 8 * cell * nlags), 2 * nlags)[:] = 0
+            counts_at = address + np.uint64(row[_COUNTS_AT] + 8 * cell)
+            lags_at = address + np.uint64(row[_LAGS_AT] + 8 * cell * nlags)
+            put_word(counts_at, 0, 0)
+            put_word(counts_at, 1, 0)
+            for number in range(2 * nlags):
+                put_word(lags_at, number, 0)

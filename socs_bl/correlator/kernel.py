@@ -12,44 +12,54 @@ from numba.extending import intrinsic
 LoopT = TypeVar("LoopT", bound=Callable[..., object])
 
 
+_njit: Any = numba.njit
+
+
 def kernel(function: LoopT) -> LoopT:
-    """Compile `function` at its first call, without the interpreter lock; the machine code is kept on disk."""
-    return cast(LoopT, numba.njit(cache=True, nogil=True)(function))
+    """Compile `function` at its first call, without the interpreter lock; the machine code is kept on disk.
+
+    The function allocates nothing; without numba's runtime (NRT) it does not count references to its arrays either,
+    which costs more than a whole frame does.
+    """
+    return cast(LoopT, _njit(cache=True, nogil=True, _nrt=False)(function))
 
 
-def _swap(typing_context: Any, word: Any) -> Any:
-    return types.uint32(types.uint32), lambda context, builder, signature, values: builder.bswap(values[0])
+def inner(function: LoopT) -> LoopT:
+    """For what a compiled loop calls for every frame: becomes part of the loop."""
+    return cast(LoopT, _njit(forceinline=True, _nrt=False)(function))
 
 
-# A 32-bit word in the other byte order; within compiled loops.
-byte_swapped: Any = intrinsic(_swap)
+def _pointer(context: Any, builder: Any, address: Any, element: Any) -> Any:
+    return builder.inttoptr(address, context.get_value_type(types.CPointer(element)))  # type: ignore[no-untyped-call]
 
 
-def _pointer_to(element: Any) -> Any:
-    """What casts an address to a pointer."""
-    pointer: Any = types.CPointer(element)  # type: ignore[no-untyped-call]
+def _sent_word(typing_context: Any, address: Any, number: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        words = _pointer(context, builder, values[0], types.uint32)
+        return builder.bswap(builder.load(builder.gep(words, [values[1]])))
 
-    def cast_address(typing_context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return builder.inttoptr(values[0], context.get_value_type(pointer))
-
-        return pointer(types.uint64), generate
-
-    return intrinsic(cast_address)
+    return types.uint32(types.uint64, types.int64), generate
 
 
-_word_pointer = _pointer_to(types.uint32)
-_byte_pointer = _pointer_to(types.uint8)
-_array: Any = numba.carray  # type: ignore[attr-defined]
+def _put_word(typing_context: Any, address: Any, number: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        builder.store(values[2], builder.gep(_pointer(context, builder, values[0], types.uint32), [values[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.int64, types.uint32), generate
 
 
-@numba.njit(inline="always")
-def words_at(address: Any, count: Any) -> Any:
-    """Memory as uint32; within compiled loops. The memory must stay while the loop runs."""
-    return _array(_word_pointer(address), (count,))
+def _put_byte(typing_context: Any, address: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        builder.store(values[1], _pointer(context, builder, values[0], types.uint8))
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint8), generate
 
 
-@numba.njit(inline="always")
-def bytes_at(address: Any, count: Any) -> Any:
-    """Memory as uint8; as `words_at`."""
-    return _array(_byte_pointer(address), (count,))
+# Within compiled loops, on memory by its address, which must stay while the loop runs:
+# sent_word(address, n) is the n-th 32-bit word there, big-endian as on a network, as a number;
+# put_word(address, n, value) stores one in native order; put_byte(address, value) stores a byte.
+sent_word: Any = intrinsic(_sent_word)
+put_word: Any = intrinsic(_put_word)
+put_byte: Any = intrinsic(_put_byte)

@@ -37,10 +37,8 @@ class Lookup:
         Products that enter a pipe, by number.
     products : numpy.ndarray
         int64 (products, `COLUMNS`).
-    keys : numpy.ndarray
-        uint32 (2**n,): word 1.
-    heads : numpy.ndarray
-        int32 (2**n,): the first product of the chain, -1: nothing here.
+    table : numpy.ndarray
+        int64 (2**n, 2): word 1, and the first product of its chain; -1: nothing here.
     shift : int
         The hash is the upper bits of ``word 1 * HASH_FACTOR``, from this one.
     cells : int
@@ -90,8 +88,7 @@ class Lookup:
     def _hash(self, configuration: str, words: list[int]) -> None:
         bits = max(1, (2 * len(words)).bit_length())
         self.shift = 32 - bits
-        self.keys = np.zeros(1 << bits, np.uint32)
-        self.heads = np.full(1 << bits, -1, np.int32)
+        self.table: npt.NDArray[np.int64] = np.full((1 << bits, 2), -1, np.int64)
         tails: dict[int, list[int]] = {}
         for number, word in enumerate(words):
             tails.setdefault(word, []).append(number)
@@ -106,14 +103,14 @@ class Lookup:
                 )
             self.products[chain[:-1], NEXT] = chain[1:]
             at = (word * HASH_FACTOR & 0xFFFFFFFF) >> self.shift
-            while self.heads[at] >= 0:
-                at = (at + 1) & (len(self.heads) - 1)
-            self.keys[at], self.heads[at] = word, chain[0]
+            while self.table[at, 1] >= 0:
+                at = (at + 1) & (len(self.table) - 1)
+            self.table[at] = word, chain[0]
 
     @property
     def size_bytes(self) -> int:
         """Memory of the tables."""
-        return self.products.nbytes + self.keys.nbytes + self.heads.nbytes
+        return self.products.nbytes + self.table.nbytes
 
 
 def stream_word(product: Product) -> int:
