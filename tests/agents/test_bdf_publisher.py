@@ -156,7 +156,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from socs_bl.bdf.effects import Announcer
-from socs_bl.core.memory_journal import Vault
+from socs_bl.services.journals import open_journal
 from ipaddress import IPv4Address
 import tests.bdf.publishing as publishing
 from socs_bl.bdf.files import Files
@@ -170,7 +170,8 @@ class Sent(list):
 
 print("ready", flush=True)
 sys.stdin.readline()
-publishing.Publisher(config, Vault(), Files(), Sent(), wall=publishing.START_NS / 1e9 + 6)
+journal = open_journal(f"sqlite://{directory}/journal.db", "publisher")
+publishing.Publisher(config, journal, Files(), Sent(), wall=publishing.START_NS / 1e9 + 6)
 print("done", flush=True)
 """
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ import pytest
 
 from socs_bl.bdf.config import PublisherConfig
 from socs_bl.bdf.files import Files
+from socs_bl.bdf.lookout import LISTED_ANYWAY
 from socs_bl.bdf.model import DiscardNow, PublishNow, Resend
 from socs_bl.bdf.sidefile import SideFile, decode_side_file
 from socs_bl.bdf.wire import parse_info
 from socs_bl.core.effect import Answer
-from socs_bl.core.memory_journal import Vault
+from socs_bl.core.memory_journal import MemoryJournal, Vault
 from tests.bdf.publishing import (
     NODES,
     START_NS,
@@ -45,7 +48,7 @@ class Desk:
         self.publisher = self.start()
 
     def start(self, wall: float = STOP) -> Publisher:
-        self.publisher = Publisher(self.config, self.vault, self.files, self.sent, wall)
+        self.publisher = Publisher(self.config, MemoryJournal(self.vault), self.files, self.sent, wall)
         return self.publisher
 
     def recorded(self, number: int = 1, nodes: tuple[str, ...] = NODES, **changes: Any) -> str:
@@ -478,6 +481,26 @@ def test_a_crash_between_any_two_calls(in_memory: Path, journal_lost: bool) -> N
             check_published(desk.config, name, desk.sent)
 
 
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_crash_while_a_file_is_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Killed before a call of finishing itself: after a restart the file is published whole."""
+    name, calls = desk.recorded(), itertools.count(1)
+
+    def cut(real: Callable[..., Any], *arguments: Any) -> Any:
+        if next(calls) >= at:
+            raise Crash
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        for call in ("ftruncate", "pwrite", "pwritev", "fsync"):
+            patch.setattr(os, call, partial(cut, getattr(os, call)))
+        with pytest.raises(Crash):
+            desk.publisher.look()
+    assert at > 3 or not (desk.config.bdfdir / name).exists()
+    desk.start()
+    check_published(desk.config, name, desk.sent)
+
+
 def test_a_crash_while_discarding(tmp_path: Path) -> None:
     """An empty file is gone in the end, wherever the publisher was killed; nothing was announced."""
     for at in range(1, 12):
@@ -492,3 +515,35 @@ def test_a_crash_while_discarding(tmp_path: Path) -> None:
             desk.start()
         desk.publisher.wait(120.0)
         assert desk.private() == desk.public() == set() and desk.sent == []
+
+
+# -- looking and cataloguing -------------------------------------------------------------------------------------------
+
+
+def test_a_quiet_directory_is_listed_now_and_then(desk: Desk) -> None:
+    """A change that the directory's time does not show (a clock that lies) is found all the same, a little later."""
+    name = desk.recorded()
+    for _ in range(LISTED_ANYWAY + 1):
+        for directory in (desk.config.private, desk.config.bdfdir):
+            os.utime(directory, (1, 1))
+        desk.publisher.look()
+    check_published(desk.config, name, desk.sent)
+
+
+def test_published_files_are_catalogued(tmp_path: Path) -> None:
+    """sotodlib's Context finds a published file by its scan, with its numbers; a resend enters nothing twice."""
+    from sotodlib.core import Context
+
+    desk = Desk(tmp_path, catalogue=tmp_path / "catalogue")
+    name = desk.recorded(1)
+    desk.recorded(2)
+    desk.publisher.look()
+    assert answer(desk, Resend(name=name)) == ""
+    context = Context(str(tmp_path / "catalogue" / "context.yaml"))
+    assert len(context.obsdb.query()) == 2
+    (found,) = context.obsdb.query("scan == 1 and source == '3C286'")
+    assert found["obs_id"] == name and found["integrations"] == 6 and found["duration"] == 6.0
+    (files,) = context.obsfiledb.get_files(name).values()
+    assert [path for path, *_ in files] == [str(desk.config.bdfdir / name)]
+    context.obsdb.conn.close()
+    context.obsfiledb.conn.close()
