@@ -152,7 +152,7 @@ def test_from_the_ring_to_files(tmp_path: Path) -> None:
         made.ask("WCBE_RECORDING_STOP_MSG", uid=scan.uid, stop_ns=START + 24 * DUMP, reason="next scan")
         done = made.done(scan.uid)
         assert (done["ending"], done["error"]) == ("stop", "")
-        made.ring.flush("deactivated")
+        made.status_when(lambda status: status["counters"]["dumps"] == 18)
         assert "error" not in made.ask("WCBE_QUIT_MSG")
         assert made.child.stop() == 0
     integrations = list(BDF(str(part_path(directory, scan.uid))))
