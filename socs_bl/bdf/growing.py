@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from socs_bl.bdf.framing import BLOCK_START, CLOSING
+from socs_bl.bdf.gather import Vectors, address_of, write_gathered
 from socs_bl.bdf.layout import Layout
 from socs_bl.bdf.parse import parse_opening
 from socs_bl.core.errors import Refused
@@ -64,14 +65,14 @@ class GrowingFile:
         """Whether a block is there with its texts."""
         return block < self.blocks() and self._at(self._layout.offset(block), BLOCK_START)
 
-    def set_up(self, block: int, whole: npt.NDArray[np.uint8] | None = None) -> bool:
+    def set_up(self, block: int, whole: Mapping[str, Vectors] | None = None) -> bool:
         """Make a block, all before it being there: with everything of it, or flagged as not written.
 
         Parameters
         ----------
         block : int
-        whole : uint8 array or None
-            The block with all its numbers; the texts are put in.
+        whole : mapping of str to int64 array, or None
+            All numbers of each part, as for `write_gathered`.
 
         Returns
         -------
@@ -93,13 +94,21 @@ class GrowingFile:
             if whole is None:
                 self._write_empty(block, offset)
             else:
-                for place, text in self._layout.framing.pieces(block, self._layout.midpoint(block)):
-                    whole[place : place + len(text)] = np.frombuffer(text, np.uint8)
-                self.put(whole.data, offset)
+                self._write_whole(block, offset, whole)
         except OSError:
             os.ftruncate(self._descriptor, offset)
             raise
         return whole is not None
+
+    def _write_whole(self, block: int, offset: int, numbers: Mapping[str, Vectors]) -> None:
+        texts = [np.frombuffer(text, np.uint8) for _, text in self._texts(block)]
+        around = [np.array([[address_of(text), len(text)]]) for text in texts]
+        inside = [numbers[name] for name in self._layout.parts]
+        vectors = [one for pair in zip(around[:-1], inside, strict=True) for one in pair]
+        write_gathered(self._descriptor, np.concatenate([*vectors, around[-1]]), offset)
+
+    def _texts(self, block: int) -> list[tuple[int, bytes]]:
+        return self._layout.framing.pieces(block, self._layout.midpoint(block))
 
     def _write_empty(self, block: int, offset: int) -> None:
         middle = self._layout.midpoint(block)
@@ -108,7 +117,7 @@ class GrowingFile:
             part = self._layout.parts[name]
             dtype: np.dtype[Any] = part.tables[0].dtype
             self.put(np.full(part.nbytes // dtype.itemsize, value, dtype).data.cast("B"), offset + part.offset)
-        for place, text in reversed(self._layout.framing.pieces(block, middle)):
+        for place, text in reversed(self._texts(block)):
             self.put(memoryview(text), offset + place)
 
     def _allocate(self, offset: int) -> None:
