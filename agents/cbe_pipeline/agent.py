@@ -472,7 +472,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
     def open_journal(self, name: str, *, riding: bool = False) -> Journal:
         """At ``--journal``, else in a file of this instance in the state directory."""
         if self.args.journal is None:
-            directory = Path(self.args.state_dir)
+            directory = Path(self.args.state_dir or default_state_dir())
             directory.mkdir(parents=True, exist_ok=True)
             self.args.journal = f"sqlite://{(directory / f'{self.instance}.db').resolve()}"
         return super().open_journal(name, riding=riding)
@@ -574,7 +574,9 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     )
     group.add_argument("--journal", metavar="URL", help="where the journal is (default: a file in --state-dir)")
     group.add_argument(
-        "--state-dir", metavar="DIR", default=str(default_state_dir()), help="for the journal (default: %(default)s)"
+        "--state-dir",
+        metavar="DIR",
+        help="for the journal (default: $STATE_DIRECTORY, else socs_bl in $XDG_STATE_HOME or ~/.local/state)",
     )
     add_journal_argument(group)
     return parser

@@ -99,7 +99,7 @@ class NodeMachine(Recordings):
     def done(self, effect: Effect) -> None:
         """An effect has been carried out."""
         match effect:
-            case StartIngest():
+            case StartIngest() if self.ingest.stage is Stage.STARTING:
                 self._bring_up()
             case SetSource():
                 self._remove_doomed()
@@ -268,7 +268,9 @@ class NodeMachine(Recordings):
         if event.uri != self.source.uri:
             self.change_source(uri=event.uri, on=False)
             self.change(active="", queue=(), flow_told=False)
-            self._forget_ingest_effects()
+            for effect in self.outstanding_of(Effect, lane=INGEST_LANE):
+                if not isinstance(effect, StartIngest):
+                    self.withdraw(effect.id)
             for held in self.all_held():
                 self.put_held(held, phase=Phase.DESTROYING, doomed=held.doomed or self.sequence)
             if self.ingest.stage is Stage.RUNNING:
@@ -332,7 +334,8 @@ class NodeMachine(Recordings):
         """It is gone, or as good as: start it again after a pause. Its rings stay, and pipelines go on reading them."""
         if self.ingest.stage not in (Stage.STARTING, Stage.RUNNING):
             return
-        self._forget_ingest_effects()
+        for effect in self.outstanding_of(Effect, lane=INGEST_LANE):
+            self.withdraw(effect.id)
         failures = self._failures(self.ingest)
         self.change(stage=Stage.RESTARTING, failures=failures, restarts=self.ingest.restarts + 1)
         self._forget_activation()
@@ -351,11 +354,6 @@ class NodeMachine(Recordings):
         if ingest.active:
             queue = (Wait(ingest.active, 0), *queue)
         self.change(active="", queue=queue, flow_told=False)
-
-    def _forget_ingest_effects(self) -> None:
-        for effect in self.outstanding_of(Effect, lane=INGEST_LANE):
-            if not isinstance(effect, StartIngest):
-                self.withdraw(effect.id)
 
     def _tell_playback(self) -> None:
         source = self.source
@@ -440,7 +438,8 @@ class NodeMachine(Recordings):
 
     def _on_activated(self, event: Activated) -> None:
         ingest = self.ingest
-        if event.run != ingest.run or not ingest.queue or ingest.queue[0].name != event.name:
+        first = ingest.queue[0] if ingest.queue else None
+        if event.run != ingest.run or first is None or not first.sent or first.name != event.name:
             return
         before = ingest.active
         self.change(active=event.name, queue=ingest.queue[1:])

@@ -213,15 +213,17 @@ class Recordings(NodeCells):
     def on_end_timer(self, uid: str) -> None:
         """Who has not said by now that it is done is not waited for."""
         recording = self.recording(uid)
-        if recording is None or recording.closed:
-            return
-        writers = {
-            key: msgspec.structs.replace(writer, open=False, error="did not end it", ending="fault")
-            if writer.open
-            else writer
+        if recording is not None and not recording.closed:
+            self._give_up(recording, "did not end it")
+
+    def _give_up(self, recording: Recording, error: str) -> None:
+        """Close it without those who are still writing it."""
+        over = {
+            key: msgspec.structs.replace(writer, open=False, error=error, ending="fault" if error else "told")
             for key, writer in recording.writers.items()
+            if writer.open
         }
-        self._close(msgspec.structs.replace(recording, writers=writers))
+        self._close(msgspec.structs.replace(recording, writers={**recording.writers, **over}))
 
     def _end_now(self, recording: Recording) -> None:
         recording = msgspec.structs.replace(recording, told=True)
@@ -310,9 +312,9 @@ class Recordings(NodeCells):
             }
             recording = msgspec.structs.replace(recording, writers=writers)
             self.put_recording(recording)
-            if recording.told:  # nobody is there to be told
-                self.on_end_timer(recording.uid)
-            elif recording.stop_ns and f"guard/{recording.uid}" not in self.timers:
+            if recording.told:  # they were ending it, and are no more
+                self._give_up(recording, "")
+            elif recording.stop_ns:  # anew: processes take a while to start
                 self._guard(recording)
 
 
