@@ -106,8 +106,8 @@ class Assembly:
         entries = np.flatnonzero(self.states == decode.OPEN)
         return [int(entry) for entry in entries[np.argsort(self.times[entries])]]
 
-    def open(self, time_ns: int) -> None:
-        """Open a dump in a free entry, else in that of the dump closed longest ago."""
+    def open(self, time_ns: int, patience_s: float) -> None:
+        """Open a dump in a free entry, else in that of the dump closed longest ago; `patience_s`: see `RingWriter`."""
         free = np.flatnonzero(self.states == decode.EMPTY)
         if not len(free):
             closed = np.flatnonzero(self.states == decode.CLOSED_ENTRY)
@@ -118,7 +118,7 @@ class Assembly:
         self.seen[entry] = 0
         self.left[entry] = self.lookup.pipe_cells
         for pipe, ring in enumerate(self.rings.values()):
-            slot = ring.open_slot()
+            slot = ring.open_slot(patience_s)
             self.slots[entry, pipe] = NOWHERE if slot is None else slot
             self.addresses[entry, pipe] = 0 if slot is None else ring.slot(slot).ctypes.data
 
@@ -180,6 +180,8 @@ class Assembler:
     counters : Counters
     current : Assembly
         Of the active configuration; without one it has no products.
+    patience_s : float
+        How long to wait for a pipeline that is behind, before its oldest dump is dropped.
     jumps : int
         How often time was found to be another.
     last_bad : dict
@@ -190,12 +192,12 @@ class Assembler:
         self.timing, self._on_first = timing, on_first
         self.counters = Counters()
         self.current = Assembly(NOTHING, {})
+        self.patience_s = 0.0
         self.jumps = 0
         self.last_bad: dict[str, Any] = {}
         self._votes = np.zeros(BOARDS, np.int32)
         self._registers = np.zeros(decode.REGISTERS, np.int64)
-        self._set(NEWEST=NOWHERE, CUT=NOWHERE, CLOSED=NOWHERE, OLDEST=decode.NEVER, BAD_MESSAGE=NOWHERE)
-        self._new_window()
+        self.begin()
 
     @property
     def newest_ns(self) -> int:
@@ -206,6 +208,14 @@ class Assembler:
     def flowing(self) -> bool:
         """Frames come, and their time is known."""
         return bool(self._registers[decode.ANCHORED])
+
+    def begin(self) -> None:
+        """Another stream will come, of any time; nothing is open."""
+        self.current.forget()
+        self._votes[:] = 0
+        self._registers[:] = 0
+        self._set(NEWEST=NOWHERE, CUT=NOWHERE, CLOSED=NOWHERE, OLDEST=decode.NEVER, BAD_MESSAGE=NOWHERE)
+        self._new_window()
 
     def take(self, batch: Batch, origin: Callable[[int], str] = str) -> None:
         """Take in a batch; `origin` says where a message of it came from."""
@@ -287,7 +297,7 @@ class Assembler:
                 return
             self.current.forced += 1
             self._close(open_entries[0])
-        self.current.open(time_ns)
+        self.current.open(time_ns, self.patience_s)
         self._new_window()
         self._set(OLDEST=min(int(self._registers[decode.OLDEST]), time_ns))
 

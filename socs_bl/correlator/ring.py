@@ -39,6 +39,7 @@ PAGE = 4096
 MAGIC = 0x676E6972_67616C  # "lagring"
 VERSION = 1
 LOCK_PATIENCE = 0.1  # seconds the writer waits for a reader that is stopped while it takes a slot
+PATIENCE_STEP_S = 0.002
 READER_PATIENCE = 2.0  # seconds a new reader waits for the lock of the one before
 REASON_BYTES = 48
 
@@ -202,7 +203,8 @@ class RingWriter(_Ring):
         if slots < MINIMUM_SLOTS:
             raise Refused(f"ring {path}: {slots} slots; at least {MINIMUM_SLOTS}")
         try:
-            if not _fits(path, plan, slots):
+            goes_on = _fits(path, plan, slots)
+            if not goes_on:
                 _make(path, plan, slots)
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
@@ -211,12 +213,25 @@ class RingWriter(_Ring):
                 str(path),
             ) from error
         super().__init__(path, descriptor, slots, plan)
+        self._waited_in_vain = False
         self._slots["state"][self._slots["state"] == OPEN] = FREE  # of a writer that was killed
+        if goes_on:
+            self.flush("its writer was started again")
 
-    def open_slot(self) -> int | None:
-        """A slot to fill, its state area zero; None when none can be had. May drop the oldest dump that waits."""
-        free = np.flatnonzero(self._slots["state"] == FREE)
-        number = int(free[0]) if len(free) else self._take_back()
+    def open_slot(self, patience_s: float = 0.0) -> int | None:
+        """A slot to fill, its state area zero; None when none can be had. May drop the oldest dump that waits.
+
+        Parameters
+        ----------
+        patience_s : float
+            How long to wait for the reader before that: a source that can wait is better held up. After a wait in vain
+            there is none until a slot is free again.
+        """
+        number = self._free()
+        if number is not None:
+            self._waited_in_vain = False
+        else:
+            number = self._take_back(0.0 if self._waited_in_vain else patience_s)
         if number is not None:
             self._slots["state"][number] = OPEN
             for group in self.plan.groups:
@@ -256,12 +271,15 @@ class RingWriter(_Ring):
         self.path.unlink(missing_ok=True)
         wake_path(self.path).unlink(missing_ok=True)
 
-    def _take_back(self) -> int | None:
+    def _take_back(self, patience_s: float) -> int | None:
         """Take what a dead reader had claimed, or drop the oldest dump that waits."""
         self._abandon_if_gone()
-        free = np.flatnonzero(self._slots["state"] == FREE)
-        if len(free):
-            return int(free[0])
+        deadline = time.monotonic() + patience_s
+        while (free := self._free()) is None and time.monotonic() < deadline:
+            time.sleep(PATIENCE_STEP_S)
+        if free is not None:
+            return free
+        self._waited_in_vain = patience_s > 0 or self._waited_in_vain
         if not self._lock_within(LOCK_PATIENCE):
             return None
         try:
@@ -274,6 +292,10 @@ class RingWriter(_Ring):
             return oldest
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _free(self) -> int | None:
+        free = np.flatnonzero(self._slots["state"] == FREE)
+        return int(free[0]) if len(free) else None
 
     def _lock_within(self, patience: float) -> bool:
         deadline = time.monotonic() + patience
