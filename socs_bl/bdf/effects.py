@@ -205,7 +205,7 @@ class Performer:
 
     def _dataset(self, dataset_id: str) -> list[SideFile]:
         """The side files of a dataset. Each side file is read once in a process' life to know its dataset."""
-        targets = [path.name.removesuffix(SIDE) for path in self._public.glob(f"uid_*{SIDE}")]
+        targets = self._lookout.published()
         unknown = {target: self.side_file(target) for target in targets if target not in self._datasets}
         return [
             unknown.get(target) or self.side_file(target) for target in targets if self._datasets[target] == dataset_id
