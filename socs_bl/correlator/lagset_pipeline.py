@@ -157,7 +157,8 @@ class LagPipeline:
             self._stage.take(dump.time_ns, dump.slot)
         finally:
             self._ring.release(dump)
-        self._recorder.passed(dump.time_ns)
+        if self._stage.dump_ns:  # otherwise it is held, and not in any integration yet
+            self._recorder.passed(dump.time_ns)
 
     def _answer(self, request: Request) -> None:
         """Carry out what the agent asks for."""

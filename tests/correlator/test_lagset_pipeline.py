@@ -154,6 +154,7 @@ def test_from_the_ring_to_files(tmp_path: Path) -> None:
         assert (done["ending"], done["error"]) == ("stop", "")
         made.status_when(lambda status: status["counters"]["dumps"] == 18)
         assert "error" not in made.ask("WCBE_QUIT_MSG")
+        assert wait_gone([made.child.identity], PATIENCE) == []
         assert made.child.stop() == 0
     integrations = list(BDF(str(part_path(directory, scan.uid))))
     assert len(integrations) == 6
@@ -192,7 +193,7 @@ def test_a_flush_ends_the_recordings_and_a_term_the_process(tmp_path: Path) -> N
 
 def test_a_full_disk_ends_one_recording(tmp_path: Path) -> None:
     """Fault 28: on a real file system without room that recording ends with the reason, the process lives, the next works."""
-    with tiny_disk(tmp_path / "small", 32 << 10) as small, node(tmp_path, "flag ! dvnorm ! fft ! bdf") as made:
+    with tiny_disk(tmp_path / "small", 20 << 10) as small, node(tmp_path, "flag ! dvnorm ! fft ! bdf") as made:
         made.record(scan_of(1, 0), small / "full" / ".private")
         made.dumps(0, 12)
         done = made.done(make_uid(1))

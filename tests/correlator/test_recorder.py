@@ -141,6 +141,31 @@ def test_every_product_stands_in_its_place(tmp_path: Path, sideband: str, order:
         assert (values[..., 3] == expected[f"p{station}_{station}_LL"].real).all()
 
 
+def test_a_lower_sideband_comes_out_as_the_sky_has_it(tmp_path: Path) -> None:
+    """Mixed with an oscillator above it, a signal that y has three samples later still has a phase that rises with frequency.
+
+    A tone of the sky m channels below the oscillator stands m channels below the last one.
+    """
+    lags, tone = 128, 20
+    configuration = observation("flag ! dvnorm ! fft ! bdf", stations=2, sideband="L")
+    time = np.arange(lags)
+    sky = np.fft.ifft(np.where((time >= 8) & (time < 56), np.exp(1j * time**2), 0)) * lags
+    sky[:] += 100 * np.exp(2j * np.pi * (lags // 2 - tone) * time / lags)
+    x, y = (np.conj(wave) * np.exp(1j * np.pi * time) for wave in (sky, np.roll(sky, 3)))
+    pairs = np.array([np.mean(np.roll(x, -(k - lags // 2)) * np.conj(y)) for k in range(lags)])
+    with bench(configuration) as made:
+        made.recorder.open(scan_from(0), tmp_path / ".private")
+        slot = noise_slot(made.plan, 1, 1000)
+        made.plan.groups[0].lag_pairs(slot)[:] = np.rint(np.stack([pairs.real, pairs.imag], -1) * 1000)
+        made.feed(0, 1, slot)
+        made.recorder.close()
+    with BdfReader(part_path(tmp_path / ".private", make_uid(1)), partial=True) as reader:
+        spectrum = (reader[0].cross or ())[0][0, 0, :, 0].copy()
+    assert int(np.argmax(np.abs(spectrum))) == lags // 2 - 1 - tone
+    band = np.r_[spectrum[8 : lags // 2 - 3 - tone], spectrum[lags // 2 - 2 - tone :][:10]]
+    assert np.angle(np.sum(band[1:11] * np.conj(band[:10]))) == pytest.approx(2 * np.pi * 3 / lags, abs=0.01)
+
+
 def test_a_process_that_goes_on_flags_one_integration(tmp_path: Path) -> None:
     """Fault 25: the successor of a killed process writes the integration whose first dumps it missed, flagged; no other."""
     configuration, directory, scan = observation(TEXT), tmp_path / ".private", scan_from(0)
