@@ -18,6 +18,7 @@ from socs_bl.simulators.boards import Command, Restart, TimedField
 from socs_bl.simulators.boards_config import Correlation
 from socs_bl.simulators.boards_faults import BoardFaults
 from socs_bl.simulators.boards_process import BoardsProcess
+from socs_bl.simulators.lags import SkyField
 from socs_bl.simulators.sky import inject, sky_of, write_truth
 from socs_bl.simulators.widar_config import vci_document
 
@@ -149,11 +150,13 @@ class Widar(Agent):
         truth = inject(self.config, dataset, start, seed)
         path = (self.run_dir / f"truth-{compact_utc(start)}.json").resolve()
         await self.in_thread(write_truth, path, truth)
-        fields = tuple(
+        # The boards make a dump when it has ended, so they must know what comes after the last scan as well.
+        fields = [
             TimedField(start=scan.start, field=sky_of(self.config, number, seed))
             for number, scan in enumerate(truth.scans)
-        )
-        await self._tell(session, Command(fields=fields))
+        ]
+        fields.append(TimedField(start=truth.scans[-1].stop, field=SkyField()))
+        await self._tell(session, Command(fields=tuple(fields)))
         session.update(dataset_id=dataset, config_id=self.config_id, truth=path, said=[])
         said = executor.plan(self.config, truth, self.config_id)
         end = truth.scans[-1].stop
@@ -167,7 +170,7 @@ class Widar(Agent):
             if len(session.data["said"]) < len(said):
                 last = executor.finish(self.config, truth, self.config_id, self.clock.now().wall)
                 await self.in_thread(executor.send, self.config, last)
-            await self._tell(session, Command(fields=()))
+                await self._tell(session, Command(fields=()))
         return f"{len(truth.scans)} scans observed."
 
     @operation("task", privs=2)
