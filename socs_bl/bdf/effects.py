@@ -223,6 +223,8 @@ class Performer:
     def _clean_up(self, name: str) -> None:
         """The private name goes last: while it is there, it says that the rest is to be cleaned up."""
         sighting = self._lookout.peek(name)
+        if not sighting.leftovers:
+            return
         if not (sighting.linked and sighting.informed and sighting.sent):
             raise Refused(f"{name} is not published and announced any more; nothing was removed")
         self._remove_beside(name)

@@ -11,12 +11,12 @@ import numpy as np
 from socs_bl.bdf.config import PublisherConfig
 from socs_bl.bdf.effects import Performer, make_directories
 from socs_bl.bdf.files import Files
-from socs_bl.bdf.layout import SpectralWindow
+from socs_bl.bdf.layout import Header, SpectralWindow
 from socs_bl.bdf.lookout import Lookout
 from socs_bl.bdf.machine import PublisherMachine
 from socs_bl.bdf.model import File, Looked, Marker, Settings, Tell
 from socs_bl.bdf.scan import Scan, ScanAntenna, ScanWindow, file_name, mjd_ns
-from socs_bl.bdf.writer import BdfWriter, Header, Piece
+from socs_bl.bdf.writer import BdfWriter, Piece
 from socs_bl.core.clock import Instant
 from socs_bl.core.codec import Codec
 from socs_bl.core.driver import Caused, Driver
