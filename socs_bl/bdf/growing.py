@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from socs_bl.bdf.framing import BLOCK_START, CLOSING
-from socs_bl.bdf.gather import Vectors, address_of, write_gathered
+from socs_bl.bdf.gather import Vectors, address_of, start_writing, write_gathered
 from socs_bl.bdf.layout import Layout
 from socs_bl.bdf.parse import parse_opening
 from socs_bl.core.errors import Refused
@@ -106,6 +106,7 @@ class GrowingFile:
         inside = [numbers[name] for name in self._layout.parts]
         vectors = [one for pair in zip(around[:-1], inside, strict=True) for one in pair]
         write_gathered(self._descriptor, np.concatenate([*vectors, around[-1]]), offset)
+        start_writing(self._descriptor, offset, self._layout.block_bytes)  # the next sync will find little to do
 
     def _texts(self, block: int) -> list[tuple[int, bytes]]:
         return self._layout.framing.pieces(block, self._layout.midpoint(block))

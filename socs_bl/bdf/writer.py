@@ -19,15 +19,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from socs_bl.bdf.gather import Vectors, address_of, write_gathered, write_memory
+from socs_bl.bdf.cells import Cells
+from socs_bl.bdf.gather import write_gathered
 from socs_bl.bdf.growing import GrowingFile, own_layout
 from socs_bl.bdf.header import Header
-from socs_bl.bdf.layout import Layout, Table
+from socs_bl.bdf.layout import Layout
 from socs_bl.bdf.piece import Piece
 from socs_bl.bdf.scan import Scan, encode_scan, file_name
 from socs_bl.core.errors import Lost, Refused
@@ -69,7 +66,7 @@ class BdfWriter:
         self._lock = threading.Lock()
         self._blocks = 0  # known to be set up
         self._synced = time.monotonic()
-        self._tables = [table for part in layout.parts.values() for table in part.tables]
+        self._cells = Cells(layout, str(path))
 
     @classmethod
     def open(cls, directory: Path, header: Header, scan: Scan) -> BdfWriter:
@@ -135,11 +132,10 @@ class BdfWriter:
             When the disk does not take it; the integration stays flagged where it is missing.
         """
         with self._lock:
-            arrays: list[npt.NDArray[Any]] = []  # what the addresses point to stays until it is written
-            addresses = self._addresses(pieces, arrays)
+            self._cells.place(pieces)
             with _located(self.path, f"integration {index}"):
                 try:
-                    self._write_locked(index, addresses)
+                    self._write_locked(index)
                 finally:
                     fcntl.flock(self._descriptor, fcntl.LOCK_UN)
                 self._sync()
@@ -162,55 +158,19 @@ class BdfWriter:
                 os.close(self._descriptor)
                 self._descriptor = -1
 
-    def _addresses(self, pieces: Sequence[Piece], arrays: list[npt.NDArray[Any]]) -> list[Vectors]:
-        """Where each cell of each table is in memory, (rows, windows); 0: not in these pieces."""
-        found = [np.zeros((table.rows, len(table.shapes)), np.int64) for table in self._tables]
-        for piece in pieces:
-            if not 0 <= piece.window < len(self.header.windows):
-                raise Refused(f"{self.path}: window {piece.window}; the file has {len(self.header.windows)}, from 0")
-            for kind, rows, parts in piece.tables():
-                if not any(table.kind == kind for table in self._tables):
-                    raise Refused(f"{self.path}: {kind} data for a file of {self.header.correlation_mode}")
-                for table, addresses in zip(self._tables, found, strict=True):
-                    if table.kind == kind and table.part in parts:
-                        chosen = slice(None) if rows is None else self._rows(table, rows)
-                        values = self._fitting(table, piece.window, rows, parts[table.part])
-                        arrays.append(values)
-                        step = values.nbytes // max(len(values), 1)
-                        addresses[chosen, piece.window] = address_of(values) + step * np.arange(len(values))
-        return found
-
-    def _rows(self, table: Table, rows: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-        chosen = np.asarray(rows, np.intp)
-        if chosen.ndim != 1 or (chosen.size and not 0 <= int(chosen.min()) <= int(chosen.max()) < table.rows):
-            raise Refused(f"{self.path}: rows {chosen.tolist()!r:.60}; {table.kind} has {table.rows}, counted from 0")
-        return chosen
-
-    def _fitting(
-        self, table: Table, window: int, rows: npt.NDArray[Any] | None, values: npt.NDArray[Any]
-    ) -> npt.NDArray[Any]:
-        """An array as the file has it: of the right shape, type and order in memory."""
-        shape = (table.rows if rows is None else len(rows), *table.shapes[window])
-        if values.shape != shape or not np.can_cast(values.dtype, table.dtype, "same_kind"):
-            raise Refused(
-                f"{self.path}: {table.kind} {table.part} of window {window} is {values.dtype} {values.shape};"
-                f" the file takes {table.dtype} {shape}"
-            )
-        return np.ascontiguousarray(values, table.dtype)
-
-    def _write_locked(self, index: int, addresses: list[Vectors]) -> None:
+    def _write_locked(self, index: int) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         self._check_open(index)
         if index >= self._blocks:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             self._check_open(index)  # the lock was free for a moment
-            if self._set_up(index, addresses):
+            if self._set_up(index):
                 return
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
             self._check_open(index)
-        # Flags last: what is flagged good is there.
-        for table, cells in reversed(list(zip(self._tables, addresses, strict=True))):
-            self._write_cells(table, cells, self.layout.offset(index))
+        start = self.layout.offset(index)
+        for place, vectors in self._cells.runs():
+            write_gathered(self._descriptor, vectors, start + place)
 
     def _check_open(self, index: int) -> None:
         blocks = self._file.blocks()
@@ -221,49 +181,20 @@ class BdfWriter:
         if not 0 <= index < blocks + MAX_GAP:
             raise Refused(f"{self.path}: integration {index} after {blocks}; a gap of {MAX_GAP} is too long to be one")
 
-    def _set_up(self, index: int, addresses: list[Vectors]) -> bool:
-        """Set up all blocks up to `index`, under the lock; when these are all cells of the last, they are written with it."""
-        whole = all(
-            (cells[:, table.widths > 0] != 0).all() for table, cells in zip(self._tables, addresses, strict=True)
-        )
+    def _set_up(self, index: int) -> bool:
+        """Set up all blocks up to `index`, under the lock; with a complete integration the last is written at once."""
+        whole = self._cells.complete()
         written = False
         for block in range(self._blocks, index + 1):
             if not self._file.is_set_up(block):
-                written = self._file.set_up(block, self._numbers(addresses) if whole and block == index else None)
+                written = self._file.set_up(block, self._cells.parts() if whole and block == index else None)
             self._blocks = block + 1
         return written
-
-    def _numbers(self, addresses: list[Vectors]) -> dict[str, Vectors]:
-        """All cells of each part, in the order of the file."""
-        parts: dict[str, list[Vectors]] = {}
-        for table, cells in zip(self._tables, addresses, strict=True):
-            parts.setdefault(table.part, []).append(_vectors(table, cells))
-        return {name: np.concatenate(tables) for name, tables in parts.items()}
-
-    def _write_cells(self, table: Table, cells: Vectors, start: int) -> None:
-        """Write the cells that are there, those that lie side by side together."""
-        there = (cells != 0) | (table.widths == 0)
-        edges = np.flatnonzero(np.diff(there.ravel(), prepend=False, append=False))
-        windows = len(table.shapes)
-        places = (edges // windows) * table.row_bytes + np.append(0, np.cumsum(table.widths))[edges % windows]
-        vectors = _vectors(table, cells)
-        for first, end, place in zip(edges[::2].tolist(), edges[1::2].tolist(), places[::2].tolist(), strict=True):
-            offset = start + table.offset + place
-            if end - first == 1:
-                address, length = vectors[first].tolist()
-                write_memory(self._descriptor, address, length, offset)
-            else:
-                write_gathered(self._descriptor, vectors[first:end], offset)
 
     def _sync(self) -> None:
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             os.fdatasync(self._descriptor)
             self._synced = time.monotonic()
-
-
-def _vectors(table: Table, cells: Vectors) -> Vectors:
-    """Address and bytes of each cell of a table."""
-    return np.stack((cells.ravel(), np.broadcast_to(table.widths, cells.shape).ravel()), axis=1)
 
 
 @contextlib.contextmanager
