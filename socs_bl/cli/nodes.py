@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import signal
 import socket
 import string
 import subprocess
@@ -100,14 +101,18 @@ class WampNodes:
             )
         argv = spawn_command(self._spawn, name, address, self._arguments(name))
         log = self._state / f"{INSTANCE_PREFIX}{name}.log"
+        # Threads of libfuse block the signals that end a process, and what they start would inherit that.
+        blocked = signal.pthread_sigmask(signal.SIG_SETMASK, [])
         try:
             with log.open("ab") as output:
                 begin = output.tell()
                 process = subprocess.Popen(
                     argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-                )  # fmt: skip
+                )
         except OSError as error:
             raise Faulty(f"{INSTANCE_PREFIX}{name} cannot be started with {shlex.join(argv)}: {error}", name) from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         # Somebody has to reap it when it ends, long after it was started.
         threading.Thread(target=process.wait, name=f"reap-{name}", daemon=True).start()
 

@@ -151,5 +151,8 @@ def test_setup_does_what_is_missing_and_leaves_the_rest(tmp_path: Path, capsys: 
         assert "'http://x' is not a source" in capsys.readouterr().err
         assert setup.main(["04", "--mount", str(top)]) == 0
         assert "04: no source yet" in capsys.readouterr().out
+        assert (top / "04/pending").read_text() == "activate c0\n"
+        assert setup.main(["04", "--mount", str(top)]) == 0
+        assert (top / "04/pending").read_text() == "activate c0\n"
     assert setup.main(["02", "--mount", str(top)]) == 1
     assert f"no pipelinefs is mounted at {top}" in capsys.readouterr().err

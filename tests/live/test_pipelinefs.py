@@ -46,7 +46,7 @@ def commands() -> Iterator[tuple[str, str]]:
     for section in SECTIONS:
         for block in re.findall(r"\.\. code-block:: console\n\n((?:    .*\n|\n)+)", sections[section]):
             for text in re.split(r"^    \$ ", block, flags=re.M)[1:]:
-                command, _, printed = text.partition("\n")
+                command, _, printed = text.replace("\\\n", "").partition("\n")
                 yield command, "".join(line.removeprefix("    ") + "\n" for line in printed.splitlines() if line)
 
 

@@ -16,7 +16,6 @@ from socs_bl.correlator.names import parse_name
 from socs_bl.correlator.pipelinefs.nodes import INSTANCE_PREFIX, Address, Instance, Instances, Session, absent
 
 CREATE_TIMEOUT = 120.0  # seconds: documents have several MB
-NAMES_IN_USE = ("README", "bdfdir", "errors", "recordings")
 ACTIVATION = "now-"
 INPUT_STAGE = "INPUT_STAGE"
 _LARGEST_PORT = 65535
@@ -127,8 +126,6 @@ def whole_number(text: str) -> int:
 def connect(at: Place, name: str, content: bytes) -> None:
     """Connect or start the instance that a new file names."""
     parse_name(name, "instance")
-    if name in NAMES_IN_USE:
-        raise Refused(f"{name} is an entry of this directory; give the instance another name")
     host, colon, port = content.decode("utf-8", "replace").strip().rpartition(":")
     wrong = not colon or not host or len(host) > 255 or not set(host) <= _HOST_CHARACTERS or host.startswith("-")
     if wrong or not (port.isascii() and port.isdigit() and 0 < int(port) <= _LARGEST_PORT):
