@@ -168,10 +168,9 @@ class CBEPipeline(MachineAgent[NodeMachine]):
         parse_name(name)
         if bool(document) == bool(path):
             raise Refused("give either document or path")
-        limit = self.config.document_bytes
-        text = await self.in_thread(read_file, path, limit) if path else document
-        brought: Brought = await self.in_thread(bring, text, name, limit, self.config.slots)
-        await self._do(CreateAsked(name=name, document=brought.document, pipes=brought.pipes, autodestroy=autodestroy))
+        text = await self.in_thread(read_file, path, self.config.document_bytes) if path else document
+        brought: Brought = await self.in_thread(bring, text, name, self.config)
+        await self._do(CreateAsked(name=name, autodestroy=autodestroy, **brought._asdict()))
         return f"Configuration {name} is being made; it has {len(brought.pipes)} pipelines."
 
     @operation("task", privs=2)

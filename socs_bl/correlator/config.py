@@ -45,7 +45,7 @@ class NodeConfig(Config):
     ring_bytes : int
         What the rings of all configurations may use together.
     slots : int
-        Dumps that a ring holds.
+        Dumps that a ring holds; 0: as many as are open at the same time, and some for its pipeline to fall behind.
     document_bytes : int
         Size of a configuration document.
     configurations, recordings : int
@@ -63,7 +63,7 @@ class NodeConfig(Config):
     bls_directory: Path | None = None
     ring_directory: Path = Path("/dev/shm")
     ring_bytes: int = Field(default=1024 * MEBIBYTE, ge=MEBIBYTE)
-    slots: int = Field(default=8, ge=2, le=1024)
+    slots: int = Field(default=0, ge=0, le=1024)
     document_bytes: int = Field(default=32 * MEBIBYTE, ge=1024, le=64 * MEBIBYTE)
     configurations: int = Field(default=64, ge=1, le=1000)
     recordings: int = Field(default=64, ge=1, le=1000)

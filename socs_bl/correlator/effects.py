@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred, gatherResults
 
 from socs_bl.bdf.scan import file_name
 from socs_bl.core.effect import Effect
@@ -47,6 +48,7 @@ from socs_bl.correlator.workdir import WorkDirectory
 INGEST = "socs_bl.correlator.ingest"
 PIPELINE = "socs_bl.correlator.lagset_pipeline"
 STATUS_SECONDS = 2.0
+STOP_SECONDS = 2.0
 Status = Mapping[str, Any]
 Message = tuple[str, dict[str, Any]]
 
@@ -166,7 +168,7 @@ class Performer:
             raise Retry(f"configuration {name} is gone")
         await self._in_thread(self._workdir.document(name).write_text, document, "utf-8")
         rings = {pipe.name: str(self._workdir.ring(name, pipe.name)) for pipe in held.pipes}
-        return {"name": name, "desc": document, "rings": rings, "slots": self._config.slots}
+        return {"name": name, "desc": document, "rings": rings, "slots": held.slots}
 
     async def _start_ingest(self, effect: StartIngest) -> None:
         if self._ingest is not None:
@@ -287,12 +289,10 @@ class Performer:
         self._workdir.free_rings(name)
 
     async def stop(self) -> None:
-        """End all processes, the pipelines after the ingest process."""
-        if self._ingest is not None:
-            await self._ingest.quit(self._config.end_seconds)
-        for process in list(self._pipelines.values()):
-            await process.quit(self._config.end_seconds)
+        """End all processes, in less time than an agent has to end."""
+        running = [*([self._ingest] if self._ingest else []), *self._pipelines.values()]
         self._ingest, self._pipelines = None, {}
+        await gatherResults([Deferred.fromCoroutine(process.quit(STOP_SECONDS)) for process in running])
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,6 @@ from socs_bl.correlator.model import (
     Line,
     Phase,
     PipelineEnded,
-    PipeText,
     PlaybackAsked,
     ReadFrameTime,
     RecordAsked,
@@ -174,7 +173,7 @@ class NodeMachine(Recordings):
         self.restart_recordings()
         document = event.world.get("default_document")
         if isinstance(document, str) and self.held(DEFAULT_CONFIGURATION) is None:
-            self._create(DEFAULT_CONFIGURATION, document, (), False)
+            self._create(CreateAsked(name=DEFAULT_CONFIGURATION, document=document, pipes=()))
         self._start_ingest()
 
     def _adopt(self, event: Restarted) -> None:
@@ -194,7 +193,7 @@ class NodeMachine(Recordings):
             return
         refusal = self._why_not(event)
         if not refusal:
-            self._create(event.name, event.document, event.pipes, event.autodestroy)
+            self._create(event)
         self.issue(Answer(refusal=refusal))
 
     def _why_not(self, event: CreateAsked) -> str:
@@ -213,11 +212,19 @@ class NodeMachine(Recordings):
             )
         return ""
 
-    def _create(self, name: str, document: str, pipes: tuple[PipeText, ...], autodestroy: bool) -> None:
-        held = Held(name=name, phase=Phase.CREATING, order=self.sequence, pipes=pipes, autodestroy=autodestroy)
+    def _create(self, event: CreateAsked) -> None:
+        name = event.name
+        held = Held(
+            name=name,
+            phase=Phase.CREATING,
+            order=self.sequence,
+            pipes=event.pipes,
+            slots=event.slots,
+            autodestroy=event.autodestroy,
+        )
         self.put(f"configuration/{name}", held)
-        self.put(f"document/{name}", Document(text=document))
-        for pipe in pipes:
+        self.put(f"document/{name}", Document(text=event.document))
+        for pipe in event.pipes:
             line = Line(configuration=name, pipe=pipe.name)
             self.put(lane_of(line), line)
         self._create_tables(held)
