@@ -35,9 +35,16 @@ class Cells:
         self._tables = [table for part in layout.parts.values() for table in part.tables]
         self._numbers = {(table.part, table.kind): number for number, table in enumerate(self._tables)}
         self._widths = [table.widths for table in self._tables]
-        self._beside = [
-            np.empty(table.nbytes, np.uint8) if table.part in META_PARTS else None for table in self._tables
-        ]
+        # Room for flags, times and durations: for each window the cells in it, and where they are.
+        self._beside: dict[int, list[tuple[Array, Vectors]]] = {}
+        for number, table in enumerate(self._tables):
+            if table.part in META_PARTS:
+                room = np.empty(table.nbytes, np.uint8)
+                rows = address_of(room) + table.row_bytes * np.arange(table.rows)
+                starts = table.dtype.itemsize * np.asarray(table.starts)
+                self._beside[number] = [
+                    (table.cells(room, 0, window), rows + starts[window]) for window in range(len(table.shapes))
+                ]
         self._arrays: list[Array] = []
         self._addresses: list[Vectors] = []
 
@@ -61,7 +68,7 @@ class Cells:
                     self._place(self._numbers[part, kind], piece.window, rows, values)
 
     def _place(self, number: int, window: int, rows: Array | None, values: Array) -> None:
-        table, beside = self._tables[number], self._beside[number]
+        table = self._tables[number]
         chosen = slice(None) if rows is None else self._rows(table, rows)
         shape = (table.rows if rows is None else len(rows), *table.shapes[window])
         if values.shape != shape or not np.can_cast(values.dtype, table.dtype, "same_kind"):
@@ -69,10 +76,10 @@ class Cells:
                 f"{self._name}: {table.kind} {table.part} of window {window} is {values.dtype} {values.shape};"
                 f" the file takes {table.dtype} {shape}"
             )
-        if beside is not None:
-            table.cells(beside, 0, window)[chosen] = values
-            first = address_of(beside) + table.starts[window] * table.dtype.itemsize
-            self._addresses[number][chosen, window] = (first + table.row_bytes * np.arange(table.rows))[chosen]
+        if number in self._beside:
+            cells, addresses = self._beside[number][window]
+            cells[chosen] = values
+            self._addresses[number][chosen, window] = addresses[chosen]
         else:
             values = np.ascontiguousarray(values, table.dtype)
             self._arrays.append(values)
