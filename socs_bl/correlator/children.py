@@ -154,7 +154,10 @@ class NodeProcess:
             self._ended(f"{how}; {self._last_words()}")
 
     def _last_words(self) -> str:
-        lines = self._child.log_tail().splitlines()
+        try:
+            lines = self._child.log_tail().splitlines()
+        except OSError:  # somebody has cleaned up behind us
+            lines = []
         return lines[-1] if lines else "it said nothing"
 
     # -- what the reactor calls (IReadDescriptor); the pidfd is readable when the process has ended -------------------

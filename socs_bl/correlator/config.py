@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -63,7 +64,7 @@ class NodeConfig(Config):
     bls_directory: Path | None = None
     ring_directory: Path = Path("/dev/shm")
     ring_bytes: int = Field(default=1024 * MEBIBYTE, ge=MEBIBYTE)
-    slots: int = Field(default=0, ge=0, le=1024)
+    slots: Literal[0] | Annotated[int, Field(ge=4, le=1024)] = 0
     document_bytes: int = Field(default=32 * MEBIBYTE, ge=1024, le=64 * MEBIBYTE)
     configurations: int = Field(default=64, ge=1, le=1000)
     recordings: int = Field(default=64, ge=1, le=1000)

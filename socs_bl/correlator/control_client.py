@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
 
 from socs_bl.core.errors import Refused, Retry
@@ -82,6 +83,8 @@ class ControlClient:
             await make_endpoint(self._reactor, os.fspath(self._path), timeout).connect(
                 Factory.forProtocol(lambda: protocol)
             )
+        except (CancelledError, ConnectingCancelledError) as error:
+            raise CancelledError from error
         except Exception as error:
             raise Retry(f"control socket {self._path}: {error}; its process is starting or has ended") from error
         self._protocol = protocol
