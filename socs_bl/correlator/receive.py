@@ -86,7 +86,7 @@ class UdpReceiver:
         self._buffer = np.zeros((ROWS, STRIDE), np.uint8)
         self._table = Table(self._buffer, received=True)
         starts = np.arange(ROWS, dtype=np.int64) * STRIDE
-        self._batch = Batch(self._buffer, starts, np.zeros(ROWS, np.int64), np.zeros(ROWS, np.int64), 0)
+        self._batch = Batch(self._buffer.reshape(-1), starts, np.zeros(ROWS, np.int64), np.zeros(ROWS, np.int64), 0)
         self._rows = ROWS
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:

@@ -44,9 +44,9 @@ class Batch:
     Attributes
     ----------
     data : numpy.ndarray
-        uint8, C-contiguous: the bytes of all messages.
+        uint8 (bytes,): the bytes of all messages.
     starts, lengths, segments : numpy.ndarray
-        int64: where each message begins in `data` (a multiple of 4), its length, and the length of the datagrams in it,
+        int64: where each message begins in `data`, its length, and the length of the datagrams in it,
         the last of which may be shorter.
     count : int
         Messages.

@@ -27,7 +27,7 @@ from socs_bl.correlator.configuration import (
 from socs_bl.correlator.control import Decoder, encode
 from socs_bl.correlator.ring import Dump, Flush, RingReader
 from socs_bl.correlator.source import Batch
-from socs_bl.correlator.wire import build_frames, frame_bytes
+from socs_bl.correlator.wire import build_frames
 
 DUMP_NS = 100_000_000
 START_NS = 1_795_233_600_000_000_000
@@ -61,9 +61,9 @@ def cells(product: Product) -> list[tuple[int, int, int]]:
     ]
 
 
-def frame(product: Product, cell: tuple[int, int, int], dump: int, board: int = 7, **changes: int) -> Frames:
+def frame(product: Product, where: tuple[int, int, int], dump: int, board: int = 7, **changes: int) -> Frames:
     """One frame; its lags and counts follow from what it is."""
-    phase, index, block = cell
+    phase, index, block = where
     time_ns = START_NS + dump * DUMP_NS
     header = {
         "sid_x": product.x.station, "bbid_x": product.x.baseband, "sbid_x": product.x.subband,
@@ -71,9 +71,9 @@ def frame(product: Product, cell: tuple[int, int, int], dump: int, board: int = 
         "start_block": block, "nblocks": product.frames, "chip": max(product.chip, 0),
         "cell": (max(product.cell, 0) + block) % 16, "recirculation_x": index, "recirculation_y": product.recirculation // 2,
         "bin": phase, "seconds": time_ns // 10**9 % 2**32, "nanoseconds": time_ns % 10**9, "board": board,
-        "dv_centre": 1000 + dump, "dv_edge": 900 + dump,
+        "dv_centre": (1000 + dump) % 2**32, "dv_edge": (900 + dump) % 2**32,
     }  # fmt: skip
-    return build_frames({**header, **changes}, lags_of(product, cell, dump)[None])[0]
+    return build_frames({**header, **changes}, lags_of(product, where, dump)[None])[0]
 
 
 def lags_of(product: Product, cell: tuple[int, int, int], dump: int) -> npt.NDArray[np.int32]:
@@ -181,6 +181,3 @@ class Process:
         self._socket.close()
         self.child.terminate()
         return self.child.wait(PATIENCE)
-
-
-FRAME = frame_bytes(128)
