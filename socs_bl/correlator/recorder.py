@@ -334,13 +334,17 @@ def middle_frequency(configuration: Configuration, window: Window) -> float:
 
 
 def _completed(scan: Scan, configuration: Configuration, subarray: Subarray) -> Scan:
-    """The scan with what only the configuration knows: frequencies of the windows, and the antennas if it names none."""
+    """The scan with what the file has: frequencies of the windows, and its own antennas, in place of the telescope's."""
     windows = tuple(
         ScanWindow(window.baseband, window.number, middle_frequency(configuration, window), window.bandwidth)
         for window in subarray.ordered_windows()
     )
-    antennas = tuple(ScanAntenna(antenna.name, antenna.station) for antenna in subarray.ordered_antennas())
-    return msgspec.structs.replace(scan, windows=windows, antennas=scan.antennas or antennas)
+    known = {antenna.station: antenna for antenna in scan.antennas}
+    antennas = tuple(
+        known.get(antenna.station, ScanAntenna(antenna.name, antenna.station))
+        for antenna in subarray.ordered_antennas()
+    )
+    return msgspec.structs.replace(scan, windows=windows, antennas=antennas)
 
 
 def status_of(recordings: dict[str, Recording]) -> dict[str, Any]:

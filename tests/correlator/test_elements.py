@@ -257,6 +257,19 @@ def test_missing_dumps_shorten_and_shift_the_mean() -> None:
     assert result.dumps.tolist() == [[2]] and result.offsets.tolist() == [[0.5]]
 
 
+def test_dumps_off_the_grid_and_out_of_order() -> None:
+    """Timestamps a little early or late are of their dump; one that comes twice or too late is left out and counted."""
+    plan = one_product()
+    stage, found = make_stage("flag ! integrate n=4 ! dvnorm ! fft ! null", plan)
+    first = START // (4 * DUMP) * 4
+    for number, error in ((0, -900), (1, 900), (1, 1000), (0, 0), (2, -900), (3, 0), (2, 0)):
+        stage.take((first + number) * DUMP + error, noise_slot(plan, number))
+    [(done, [result])] = found
+    assert result.dumps.tolist() == [[4]] and result.offsets.tolist() == [[1.5]]
+    assert (done.number, done.start_ns) == (first // 4, first * DUMP - 900)
+    assert stage.counters["late"] == 3
+
+
 def test_the_length_of_a_dump_is_learned() -> None:
     """Without it in the configuration the first dumps are held, and none of them is lost, though one was missing."""
     plan = one_product()

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from socs_bl.bdf.reader import BdfReader
-from socs_bl.bdf.scan import Scan, decode_scan, make_uid, mjd_ns
+from socs_bl.bdf.scan import Scan, ScanAntenna, decode_scan, make_uid, mjd_ns
 from socs_bl.bdf.writer import BdfWriter, part_path, scan_path
 from socs_bl.core.errors import Lost, Refused
 from socs_bl.correlator.configuration import Configuration
@@ -78,32 +79,41 @@ def scan_from(start: float, stop: float = 0.0, number: int = 1) -> Scan:
 def test_integrations_wholly_inside_the_window_are_kept(tmp_path: Path) -> None:
     """A window that begins and ends within integrations loses those; times, durations and flags are what was measured."""
     configuration = observation(TEXT)
-    scan, directory = scan_from(1.3, 5.9), tmp_path / ".private"
+    telescope = tuple(ScanAntenna(f"ea{station:02}", station, f"W{station}", x=1.5) for station in (9, 2, 1))
+    scan = msgspec.structs.replace(scan_from(1.3, 5.9), antennas=telescope)
+    directory = tmp_path / ".private"
     with bench(configuration) as made:
         made.recorder.open(scan, directory)
-        made.feed(0, 12)
-        broken = noise_slot(made.plan, 12)
-        made.plan.groups[0].state(broken)[0] = SUSPECT
-        made.feed(12, 1, broken)
-        made.feed(13, 20)
+        made.feed(0, 11)
+        for number, members in ((11, slice(0, 1)), *((number, slice(None)) for number in range(15, 20))):
+            bad = noise_slot(made.plan, number)
+            made.plan.groups[0].state(bad)[members] = SUSPECT
+            made.feed(made.stage.counters["dumps"], number - made.stage.counters["dumps"])
+            made.feed(number, 1, bad)
+        made.feed(20, 13)
         [done] = made.recorder.close()
     assert (done.integrations, done.dropped, done.error, done.ending) == (3, 0, "", STOP)
     with BdfReader(part_path(directory, scan.uid), partial=True) as reader:
         assert reader.header.start_ns == mjd_ns(START + 2 * INTERVAL) and len(reader) == 3
-        first = reader[0]
-        assert first.time_ns == mjd_ns(START + 2 * INTERVAL + INTERVAL // 2)
-        assert first.cross_durations is not None and first.auto_durations is not None and first.auto_times is not None
-        assert set(first.cross_durations[0].ravel()) == {INTERVAL}
-        # The first product of the plan is RR of station 1; dump 12 is the third of five.
-        assert first.auto_durations[0][:, 0].tolist() == [
-            [4 * DUMP, INTERVAL, INTERVAL],
-            [INTERVAL] * 3,
-            [INTERVAL] * 3,
-        ]
-        assert first.auto_times[0][0, 0].tolist() == [first.time_ns] * 3
-        assert not any(array.any() for item in reader for array in (item.cross_flags or ()))
+        middles = [mjd_ns(START + k * INTERVAL + INTERVAL // 2) for k in (2, 3, 4)]
+        assert [item.time_ns for item in reader] == middles
+        flags, durations, times = (
+            [parts[0] for parts in (getattr(item, f"auto_{name}") for item in reader)]
+            for name in ("flags", "durations", "times")
+        )
+        # The plan's first product is RR of station 1; of its first integration the second dump of five is missing.
+        assert durations[0][:, 0].tolist() == [[4 * DUMP, INTERVAL, INTERVAL], [INTERVAL] * 3, [INTERVAL] * 3]
+        assert times[0][:, 0].tolist() == [[middles[0] + DUMP // 4, middles[0], middles[0]], *[[middles[0]] * 3] * 2]
+        assert [array.any() or array.all() for array in flags] == [False, True, False]
+        assert set(durations[1].ravel()) == {0} and set(times[1].ravel()) == {middles[1]}
+        assert not np.any((reader[1].cross or ())[0]) and (reader[1].cross_flags or ())[0].all()
+        assert set((reader[2].cross_durations or ())[0].ravel()) == {INTERVAL}
     stored = decode_scan(scan_path(directory, scan.uid).read_bytes())
-    assert [antenna.name for antenna in stored.antennas] == ["ea01", "ea02", "ea03"]
+    assert [(antenna.name, antenna.pad) for antenna in stored.antennas] == [
+        ("ea01", "W1"),
+        ("ea02", "W2"),
+        ("ea03", ""),
+    ]
     # Channel m lies m widths of 1 MHz above the edge, so the middle of the 64 is half a width below the subband's.
     assert stored.windows[0].centre == 1.4995e9
 
