@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.sax.saxutils import escape, quoteattr
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,12 @@ from socs_bl.core.errors import Refused
 from socs_bl.core.xml import BadXml
 from socs_bl.correlator.observation import wire
 from socs_bl.correlator.observation.model import Observation
+from tests.correlator.observation.bench import Bench
 from tests.correlator.observation.documents import ANTENNAS, OBSERVATION
+
+
+ANY = st.text(max_size=260)
+PLAIN = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=250)
 
 
 def test_a_golden_observation() -> None:
@@ -117,6 +124,24 @@ def test_any_datagram_is_read_or_refused(data: bytes) -> None:
     """A document, or `Refused`."""
     with pytest.raises(Refused):
         wire.parse_document(data)
+
+
+@given(PLAIN | ANY, PLAIN | ANY, PLAIN | ANY, st.integers(0, 2 * 10**9), st.floats(-7.0, 7.0) | st.floats())
+def test_what_is_read_can_be_recorded(source: str, intent: str, config: str, scan: int, ra: float) -> None:
+    """Whatever texts and numbers a document has: it is refused, or the machine makes a scan of it."""
+    texts = {"J1041+0610": escape(source), 'ObsProject="realfast"': escape(intent), "<scanNo>2<": f"<scanNo>{scan}<"}
+    text = OBSERVATION.replace("<ra>2.8004<", f"<ra>{ra}<").replace(
+        'configId="', f'configId={quoteattr(config)} x="', 1
+    )
+    for old, new in texts.items():
+        text = text.replace(old, new)
+    try:
+        document = wire.parse_observation(text)
+    except BadXml:
+        return
+    bench = Bench()
+    bench.hear(document)
+    assert len(bench.machine.recordings()) == int(document.records("widar"))
 
 
 @given(st.integers(1, wire.LATEST_NS - 1))
