@@ -15,7 +15,6 @@ from socs_bl.correlator.observation.model import Observation
 from tests.correlator.observation.bench import Bench
 from tests.correlator.observation.documents import ANTENNAS, OBSERVATION
 
-
 ANY = st.text(max_size=260)
 PLAIN = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=250)
 
