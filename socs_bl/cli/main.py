@@ -24,6 +24,7 @@ COMMANDS = (
     "replay",
     "journal",
     "hand-back",
+    "bdf",
     "doctor",
     "pipelinefs",
     "setup",
