@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,39 @@ def test_integrations_wholly_inside_the_window_are_kept(tmp_path: Path) -> None:
     ]
     # Channel m lies m widths of 1 MHz above the edge, so the middle of the 64 is half a width below the subband's.
     assert stored.windows[0].centre == 1.4995e9
+
+
+def test_a_gap_at_the_stop_lets_nothing_in(tmp_path: Path) -> None:
+    """When dumps are missing around the stop, an integration that reaches beyond it is not kept either."""
+    with bench(observation(TEXT, stations=2)) as made:
+        made.recorder.open(scan_from(0, 5.5), tmp_path / ".private")
+        made.feed(0, 20)
+        made.feed(25, 3)
+        made.feed(30, 1)
+        [done] = made.recorder.close()
+    assert (done.integrations, done.ending) == (4, STOP)
+
+
+def test_the_other_order_of_hands_is_conjugated(tmp_path: Path) -> None:
+    """B*A of a station goes to the place of A*B with the sign of its imaginary part changed."""
+    spectra = []
+    for swapped in (False, True):
+        configuration = observation("flag ! dvnorm ! fft ! bdf", stations=2)
+        if swapped:
+            [mapping] = configuration.mappings
+            assignments = tuple(
+                replace(item, polarisation="LR") if item.product == "p1_1_RL" else item for item in mapping.assignments
+            )
+            configuration = replace(configuration, mappings=(replace(mapping, assignments=assignments),))
+        directory = tmp_path / str(swapped) / ".private"
+        with bench(configuration) as made:
+            made.recorder.open(scan_from(0), directory)
+            made.feed(0, 1)
+            made.recorder.close()
+        with BdfReader(part_path(directory, make_uid(1)), partial=True) as reader:
+            spectra.append(np.array((reader[0].auto or ())[0][0, 0]))
+    signs = np.array([1, 1, -1, 1])
+    assert spectra[0][:, 2].any() and (spectra[0] * signs == spectra[1]).all()
 
 
 @pytest.mark.parametrize("sideband", ["U", "L"])
