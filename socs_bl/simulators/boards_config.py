@@ -266,11 +266,11 @@ _BASEBANDS = (
 )
 _SCANS = (
     ScanConfig(
-        source="J1331+3030", ra_deg=202.784533, dec_deg=30.509155, seconds=5.0, calibrator=True,
+        source="J1331+3030", ra_deg=202.784533, dec_deg=30.509155, seconds=4.0, calibrator=True,
         intents=("CALIBRATE_DELAY", "CALIBRATE_PHASE"),
     ),
-    ScanConfig(source="J1347+1217", ra_deg=206.889, dec_deg=12.29, seconds=5.0),
-    ScanConfig(source="J1407+2827", ra_deg=211.752, dec_deg=28.454, seconds=5.0),
+    ScanConfig(source="J1347+1217", ra_deg=206.889, dec_deg=12.29, seconds=4.0),
+    ScanConfig(source="J1407+2827", ra_deg=211.752, dec_deg=28.454, seconds=4.0),
 )  # fmt: skip
 
 

@@ -29,11 +29,11 @@ def test_an_observation_is_said_in_order() -> None:
     assert [document.what for document in said] == [
         "antennas", "scan 1 J1331+3030", "scan 2 J1347+1217", "scan 3 J1407+2827", "FINISH",
     ]  # fmt: skip
-    assert [document.at for document in said] == [START + after - CONFIG.lead_s for after in (0, 0, 5, 10, 15)]
+    assert [document.at for document in said] == [START + after - CONFIG.lead_s for after in (0, 0, 4, 8, 12)]
     roots = [ElementTree.fromstring(document.text) for document in said]
     assert {root.get("datasetId") for root in roots} == {"TSIM26.61365.16666667"}
     starts = [(float(root.get("startTime", "0")) - 61365) * 86400 - 4 * 3600 for root in roots[1:]]
-    assert starts == pytest.approx([0, 5, 10, 15], abs=1e-6)
+    assert starts == pytest.approx([0, 4, 8, 12], abs=1e-6)
     assert [root.get("configId") for root in roots[1:]] == ["some.1"] * 4
     assert [int(root.findtext("scanNo", "")) for root in roots[1:]] == [1, 2, 3, 4]
     assert [root.findtext("correlator") for root in roots[1:]] == ["widar"] * 4
