@@ -194,7 +194,8 @@ class Stage:
         if kind == "integrate":
             counts["dump-ns"] = self.dump_ns
         if kind == "bls" and self._lag_sets is not None:
-            counts |= {"records": self._lag_sets.records, "left-out": self._lag_sets.left_out}
+            files = self._lag_sets
+            counts |= {"records": files.records, "left-out": files.left_out, "error": files.error}
         return counts
 
     def set_property(self, element: str, name: str, text: str) -> Value:
