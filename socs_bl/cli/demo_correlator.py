@@ -31,7 +31,7 @@ from socs_bl.services.observatory import Observatory
 from socs_bl.simulators.sky import CorrelatorTruth, read_truth
 
 SYSTEM = "correlator"
-NODE, WIDAR = "cbe-01", "widar"
+NODE, WIDAR, LISTENER = "cbe-01", "widar", "config-listener"
 LOOK_INTERVAL = 0.2  # seconds
 PATIENCE = 90.0  # seconds for one step: on a busy machine everything is compiled first
 SIGMAS = 5.0  # what is found must agree within so many standard deviations of the noise
@@ -204,6 +204,19 @@ class _Session:
         self._wait(f"{pipe} is read", write)
 
     def _active(self) -> object:
+        """The active configuration, if it has pipelines.
+
+        Raises
+        ------
+        Faulty
+            When the listener could not have it made; the text says why.
+        """
+        listener = self._data(LISTENER, "listen")
+        for text in [job["fault"] for job in listener.get("last", [])] + [
+            listener.get("last_rejected", {}).get("text")
+        ]:
+            if text:
+                raise Faulty(f"the configuration was not taken: {text}", LISTENER)
         data = self._data(NODE, "run")
         active = data.get("active")
         return active if active and data["configurations"][active]["pipelines"] else None
