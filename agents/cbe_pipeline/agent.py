@@ -486,6 +486,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
             self.alert,
             lambda name: self.running().machine.held(name),
             lambda name: self.running().machine.document(name),
+            lambda name, pipe: self.running().machine.recordings_of(name, pipe),
             self.in_thread,
         )
         return self.performer

@@ -25,7 +25,7 @@ class RestartPolicy(Config):
         A lag pipeline that has failed so often in a row is left alone until its configuration is activated again.
     """
 
-    first_pause: float = Field(default=0.5, gt=0)
+    first_pause: float = Field(default=0.2, gt=0)
     longest_pause: float = Field(default=30.0, gt=0)
     stable_seconds: float = Field(default=60.0, gt=0)
     quarantine_after: int = Field(default=5, ge=1)

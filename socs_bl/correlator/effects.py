@@ -30,6 +30,7 @@ from socs_bl.correlator.model import (
     IngestRefused,
     PipelineEnded,
     ReadFrameTime,
+    Recording,
     RecordingDone,
     SendRecording,
     SendStop,
@@ -69,6 +70,8 @@ class Performer:
         Tells people: level, text.
     held, document : callable
         A configuration, and its text, by name.
+    recordings : callable
+        What a pipeline records: configuration, pipe.
     in_thread : callable
         ``await in_thread(function, *args)`` calls what blocks.
     """
@@ -83,11 +86,12 @@ class Performer:
         alert: Callable[[str, str], None],
         held: Callable[[str], Held | None],
         document: Callable[[str], str | None],
+        recordings: Callable[[str, str], Sequence[Recording]],
         in_thread: Callable[..., Awaitable[Any]],
     ) -> None:
         self._node, self._config, self._workdir, self._reactor = node, config, workdir, reactor
         self._feed, self._alert, self._held, self._document = feed, alert, held, document
-        self._in_thread = in_thread
+        self._recordings, self._in_thread = recordings, in_thread
         self._ingest: NodeProcess | None = None
         self._pipelines: dict[tuple[str, str], NodeProcess] = {}
         self._sockets = 0
@@ -223,6 +227,10 @@ class Performer:
             str(self._workdir.document(name)),
         ]
         arguments += ["--pipe", pipe, "--control", str(socket), "--name", f"{name}/{pipe}"]
+        recordings = self._workdir.recordings(name, pipe)
+        wanted = [_wanted(item.scan, item.stop_ns, item.directory) for item in self._recordings(name, pipe)]
+        recordings.write_bytes(msgspec.json.encode(wanted))
+        arguments += ["--recordings", str(recordings)]
         arguments += ["--bls-directory", str(self._config.bls_directory or self._workdir.path.parent), text]
         process = NodeProcess(
             self._reactor,
@@ -254,10 +262,9 @@ class Performer:
 
     async def _send_recording(self, effect: SendRecording) -> Sequence[Event]:
         name, pipe, run, uid = effect.configuration, effect.pipe, effect.run, effect.uid
-        scan = {**json.loads(effect.scan), "stop_ns": effect.stop_ns}
+        wanted = _wanted(effect.scan, effect.stop_ns, effect.directory)
         try:
-            process = self._pipeline(name, pipe)
-            await process.ask("WCBE_RECORDING_MSG", recording={"scan": scan, "directory": effect.directory})
+            await self._pipeline(name, pipe).ask("WCBE_RECORDING_MSG", recording=wanted)
         except Refused as error:
             refused = {"uid": uid, "error": str(error), "ending": "fault"}
             return [_done(name, pipe, run, refused)]
@@ -325,6 +332,11 @@ class Performer:
             write_whole(path, msgspec.json.encode(marker))
         except OSError as error:
             raise Retry(f"{path}: {error.strerror}; see to the directory") from error
+
+
+def _wanted(scan: str, stop_ns: int, directory: str) -> dict[str, Any]:
+    """What a pipeline is told of a recording."""
+    return {"scan": {**json.loads(scan), "stop_ns": stop_ns}, "directory": directory}
 
 
 def _done(name: str, pipe: str, run: int, report: Mapping[str, Any]) -> RecordingDone:

@@ -113,6 +113,17 @@ class LagPipeline:
             "WCBE_QUIT_MSG": self._quit,
         }
 
+    def begin(self, recordings: Path) -> None:
+        """Open the recordings of a file, before the first dump: what waits in the ring belongs to them.
+
+        Raises
+        ------
+        msgspec.ValidationError
+            When the file is not a list of what WCBE_RECORDING_MSG asks for.
+        """
+        for wanted in msgspec.json.decode(recordings.read_bytes(), type=list[_Wanted]):
+            self._open(wanted)
+
     def close(self) -> None:
         """End the recordings and let go of the files; what waits is written first."""
         self._report(self._recorder.close())
@@ -175,10 +186,13 @@ class LagPipeline:
 
     def _record(self, request: Request) -> dict[str, Any]:
         wanted = msgspec.convert(request.fields["recording"], _Wanted)
+        self._open(wanted)
+        return {"uid": wanted.scan.uid}
+
+    def _open(self, wanted: _Wanted) -> None:
         done = self._recorder.open(wanted.scan, Path(wanted.directory))
         if done is not None:
             self._report([done])
-        return {"uid": wanted.scan.uid}
 
     def _stop_recording(self, request: Request) -> dict[str, Any]:
         uid, stop_ns = str(request.fields["uid"]), int(request.fields["stop_ns"])
@@ -259,6 +273,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--bls-directory", type=Path, metavar="DIR", help="where bls elements write; default: beside RING"
     )
+    parser.add_argument("--recordings", type=Path, metavar="FILE", help="what is being recorded already, as JSON")
     parser.add_argument("text", help="elements joined by '!'")
     return parser.parse_args(argv)
 
@@ -279,6 +294,8 @@ def _run(arguments: argparse.Namespace, stop: list[int]) -> None:
             configuration, arguments.pipe, arguments.text, ring, control, arguments.name, bls_directory
         )
         with contextlib.closing(pipeline):
+            if arguments.recordings is not None:
+                pipeline.begin(arguments.recordings)
             while not pipeline.step(IDLE_S) and not stop:
                 continue
 

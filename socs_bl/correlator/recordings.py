@@ -130,6 +130,12 @@ class Recordings(NodeCells):
             if told or (writer is not None and writer.open):
                 self._enlist_line(line, recording.uid)
 
+    def recordings_of(self, name: str, pipe: str) -> list[Recording]:
+        """What a pipeline is writing, or would be if it ran."""
+        key = f"{name}/{pipe}"
+        open_ones = [recording for recording in self.open_recordings() if not recording.told]
+        return [item for item in open_ones if key in item.writers and item.writers[key].open]
+
     def strike(self, line: Line, reason: str) -> None:
         """A pipeline writes nothing any more: its parts of recordings are over."""
         key = _writer_key(line)

@@ -70,6 +70,10 @@ class WorkDirectory:
         """A configuration's document, for its pipelines."""
         return self.path / f"{name}.xml"
 
+    def recordings(self, name: str, pipe: str) -> Path:
+        """What a pipeline has to record when it starts."""
+        return self.path / f"{name}.{pipe}.json"
+
     def ring(self, name: str, pipe: str) -> Path:
         """A pipeline's ring."""
         return self.rings / f"{name}.{pipe}"
