@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.live, pytest.mark.network]
 SECTIONS = ("Typical usage", "Shutting down")
 BOARD = ("239.192.61.1", 15961)
 DUMP_NS = 100_000_000
-PATIENCE = 60.0  # seconds until a command that only looks prints what it should
+PATIENCE = 120.0  # seconds until a command that only looks prints what it should; loops may have to be compiled
 LOOKS = ("ls", "cat", "readlink")
 PROGRAMS = {"pipelinefs": "socs_bl.cli.pipelinefs", "wcbe-setup": "socs_bl.cli.setup"}
 

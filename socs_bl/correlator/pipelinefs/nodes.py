@@ -284,7 +284,8 @@ class Instances:
 
     def complain(self, path: str, text: str) -> None:
         """Keep what went wrong for those who read ``errors``: a shell shows the number of an error only."""
-        line = " ".join(f"{iso_utc(time.time())} {path}: {text}".splitlines())
+        said = text if text.startswith(path) else f"{path}: {text}"
+        line = " ".join(f"{iso_utc(time.time())} {said}".splitlines())
         with self._lock:
             self._complaints.append(line)
 

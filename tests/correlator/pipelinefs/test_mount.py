@@ -51,7 +51,8 @@ def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
             DOCUMENT,
         ),
         (
-            f"echo '{DOCUMENT.strip()}' > ../b.xml && cd 01 && (head -c 30 ../../b.xml; tail -c +31 ../../b.xml) > configurations/b && "
+            f"echo '{DOCUMENT.strip()}' > ../b.xml && cd 01 && "
+            "(head -c 30 ../../b.xml; tail -c +31 ../../b.xml) > configurations/b && "
             "echo 1 > activations/now-b && cat pending && echo on > flow && readlink active && cat active/autodestroy && "
             "echo $(( $(cat active/pipelines/INPUT_STAGE/src/properties/num-frames) )) && rmdir active/../b && cat pending",
             "activate b\nconfigurations/b\n0\n0\ndestroy b\n",
