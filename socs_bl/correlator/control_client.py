@@ -135,10 +135,10 @@ class ControlClient:
         if protocol is not self._protocol:
             return
         self._protocol = None
+        self._on_report({"kind": "report", "type": "LOST", "reason": reason})
         for tag in list(self._waiting):
             self._waiting[tag][1].cancel()
             self._fail(tag, f"control socket {self._path}: {reason}; its process has ended")
-        self._on_report({"kind": "report", "type": "LOST", "reason": reason})
 
     def _fail(self, tag: int, text: str) -> None:
         answer, _ = self._waiting.pop(tag)

@@ -62,7 +62,7 @@ class Batch:
     def datagrams(self) -> int:
         """Datagrams in the messages."""
         lengths, segments = self.lengths[: self.count], self.segments[: self.count]
-        return int((-(-lengths // np.maximum(segments, 1))).sum())
+        return int((-(-np.maximum(lengths, 1) // np.maximum(segments, 1))).sum())
 
 
 class Source(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,7 +25,8 @@ from socs_bl.correlator.configuration import (
     Subarray,
     Window,
 )
-from socs_bl.correlator.control import Decoder, encode
+from socs_bl.correlator.control import ControlServer, Decoder, encode
+from socs_bl.correlator.ingest import Ingest, parse_options
 from socs_bl.correlator.ring import Dump, Flush, RingReader
 from socs_bl.correlator.source import Batch
 from socs_bl.correlator.wire import build_frames
@@ -121,13 +123,10 @@ def parts(reader: RingReader, item: Dump) -> bytes:
     )
 
 
-class Process:
-    """An ingest process and a connection to it."""
+class Asked:
+    """A connection to an ingest process."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
-        self.socket_path = directory / "control"
-        command = [sys.executable, "-m", "socs_bl.correlator.ingest", "-n", "cbe0", "-k", str(directory)]
-        self.child = subprocess.Popen([*command, "--control", str(self.socket_path), *arguments])
+    def __init__(self, path: Path, alive: Callable[[], bool]) -> None:
         self.reports: list[dict[str, Any]] = []
         self._decoder, self._responses, self._tag = Decoder(), list[dict[str, Any]](), 0
         self._socket = socket.socket(socket.AF_UNIX)
@@ -135,10 +134,10 @@ class Process:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                self._socket.connect(str(self.socket_path))
+                self._socket.connect(str(path))
                 break
             except (FileNotFoundError, ConnectionRefusedError):
-                assert self.child.poll() is None and time.monotonic() < deadline
+                assert alive() and time.monotonic() < deadline
                 time.sleep(0.05)
 
     def ask(self, type: str, **fields: Any) -> dict[str, Any]:
@@ -176,8 +175,45 @@ class Process:
         for message in self._decoder.feed(data):
             (self.reports if message["kind"] == "report" else self._responses).append(message)
 
+    def hang_up(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+class Process(Asked):
+    """An ingest process."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        path = directory / "control"
+        command = [sys.executable, "-m", "socs_bl.correlator.ingest", "-n", "cbe0", "-k", str(directory)]
+        self.child = subprocess.Popen([*command, "--control", str(path), *arguments])
+        super().__init__(path, lambda: self.child.poll() is None)
+
     def close(self) -> int:
         """Tell it to end; its exit status."""
-        self._socket.close()
+        self.hang_up()
         self.child.terminate()
         return self.child.wait(PATIENCE)
+
+
+class InThread(Asked):
+    """The same in a thread of this process, which starts at once."""
+
+    def __init__(self, directory: Path) -> None:
+        path = directory / "control"
+        options = parse_options(["-n", "cbe0", "-k", str(directory)])
+        control = ControlServer(path)
+        self._signals: list[int] = []
+        self._control, self._ingest = control, Ingest(options, control)
+        self._thread = threading.Thread(target=self._ingest.run, args=(self._signals,))
+        self._thread.start()
+        super().__init__(path, self._thread.is_alive)
+
+    def close(self) -> int:
+        """End it; 0."""
+        self.hang_up()
+        self._signals.append(15)
+        self._thread.join(PATIENCE)
+        self._ingest.close()
+        self._control.close()
+        return 0
