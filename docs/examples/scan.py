@@ -1,15 +1,18 @@
 """Have the simulated correlator observe its schedule, and wait until the node has finished all its recordings."""
 
 import sys
+import time
 
 from socs_bl.client import MatchedClient
 
 widar = MatchedClient("widar")
 node = MatchedClient("cbe-01")
 
-active = node.run.status().session["data"]["active"]
-if active in (None, "c0"):
-    sys.exit("no configuration with lag products is active")
+deadline = time.monotonic() + 60
+while (active := node.run.status().session["data"]["active"]) in (None, "c0"):
+    if time.monotonic() > deadline:
+        sys.exit("no configuration with lag products has become active")
+    time.sleep(0.5)
 print("configuration", active, "is active")
 status, message, session = widar.observe.start()
 if status != 0:
