@@ -7,7 +7,7 @@
 
 What reads the ring stands before the first element and is never written. Control messages take effect between two dumps.
 When this process is killed it costs one integration: its successor goes on at the next dump, and flags the integration
-whose first dumps it has not seen.
+whose first dumps it has not seen. What is being recorded it is told by ``--recordings FILE``, before it takes a dump.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from socs_bl.correlator.stage import Stage
 
 PATIENCE_S = 30.0  # for the ring to appear
 IDLE_S = 0.2
+DISK_S = 0.005
 LARGEST_DOCUMENT = 64 << 20
 
 
@@ -122,7 +123,10 @@ class LagPipeline:
             When the file is not a list of what WCBE_RECORDING_MSG asks for.
         """
         for wanted in msgspec.json.decode(recordings.read_bytes(), type=list[_Wanted]):
-            self._open(wanted)
+            try:
+                self._open(wanted)
+            except Refused as error:
+                self._tell("error", str(error))  # the agent asks again, and hears it then
 
     def close(self) -> None:
         """End the recordings and let go of the files; what waits is written first."""
@@ -143,10 +147,7 @@ class LagPipeline:
         bool
             Whether the pipeline has been told to end.
         """
-        item = self._ring.take()
-        if item is None:
-            self._poller.poll(timeout_s * 1000)
-            item = self._ring.take()
+        item = self._next(timeout_s)
         if isinstance(item, Dump):
             self._take(item)
         elif isinstance(item, Flush):
@@ -158,6 +159,17 @@ class LagPipeline:
             self._answer(request)
         self._report(self._recorder.poll())
         return self._ended
+
+    def _next(self, timeout_s: float) -> Dump | Flush | None:
+        """What comes next; nothing while the disk is behind and the ring has room, rather than that much is dropped."""
+        if self._recorder.full and self._ring.waiting < self._ring.slots // 2:
+            time.sleep(DISK_S)
+            return None
+        item = self._ring.take()
+        if item is None:
+            self._poller.poll(timeout_s * 1000)
+            item = self._ring.take()
+        return item
 
     def _take(self, dump: Dump) -> None:
         self._last_dump = time.monotonic()

@@ -139,6 +139,11 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
         self._thread.start()
 
+    @property
+    def full(self) -> bool:
+        """Whether an integration would be dropped now, because the disk is behind."""
+        return any(recording.waiting >= QUEUED for recording in self.recordings.values())
+
     def open(self, scan: Scan, directory: Path) -> Done | None:
         """Record a scan; for one that is open already only a new stop counts.
 
