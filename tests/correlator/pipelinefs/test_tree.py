@@ -237,6 +237,7 @@ def test_rmdir_shuts_an_instance_down_and_one_that_is_gone_is_taken_out() -> Non
     del nodes.agents["02"]
     tree.rmdir("/02")
     assert tree.list("/") == ["README", "bdfdir", "errors", "recordings"]
+    assert " /02: taken out without being told to end: agent cbe-02 did not answer" in text(tree, "/errors")
 
 
 def test_the_directory_of_files_is_told_to_all_and_to_those_that_come() -> None:
