@@ -90,7 +90,6 @@ def test_integrations_that_nobody_wrote_anything_of_go_from_the_end_only(tmp_pat
             assert np.all(integration.cross_flags[0] == 1) and np.all(integration.auto_flags[0] == 1)  # type: ignore[index]
             assert not np.any(integration.cross_durations[0]) and not np.any(integration.cross[0])  # type: ignore[index]
             assert np.all(integration.cross_times[0] == integration.time_ns)  # type: ignore[index]
-            del integration
         assert np.all(reader[3].cross[0] == 4.0) and not np.any(reader[3].cross_flags[0])  # type: ignore[index]
 
 

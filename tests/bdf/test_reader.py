@@ -83,7 +83,6 @@ def test_files_of_other_writers(tmp_path: Path, order: str, parts: tuple[str, ..
                     assert np.array_equal(integration.auto_flags[piece.window], piece.auto_flags)  # type: ignore[index]
             assert (integration.cross is None) == ("crossData" not in parts)
             assert (integration.cross_times is None) == ("actualTimes" not in parts)
-            del integration
 
 
 def test_a_file_that_sdmpy_wrote(tmp_path: Path) -> None:
@@ -148,6 +147,18 @@ def test_a_growing_file_is_read_up_to_its_last_whole_integration(tmp_path: Path)
         assert [integration.number for integration in reader] == [1, 2, 3] and reader[-1].number == 3
         with pytest.raises(IndexError):
             reader[3]
+
+
+def test_an_array_outlives_its_reader(tmp_path: Path) -> None:
+    """Arrays that are kept keep the file mapped after `close`; the last one lets it go."""
+    made = header()
+    path = finished(tmp_path, made, [good_pieces(made, 2.0)])
+    with BdfReader(path) as reader:
+        kept, raw = reader[0].cross, reader[0].raw("autoData")
+    path.unlink()
+    assert kept is not None and np.all(kept[0] == 2.0) and np.all(raw == 2.0)
+    with pytest.raises(Faulty):
+        reader[0]
 
 
 def test_a_file_with_only_its_header(tmp_path: Path) -> None:
@@ -242,8 +253,6 @@ def read_all(path: Path, partial: bool) -> None:
                 for array in arrays or ():
                     assert array.nbytes < path.stat().st_size
                     array.sum()
-                    del array
-            del arrays, integration
 
 
 def test_ten_thousand_damaged_files(tmp_path: Path) -> None:

@@ -157,9 +157,7 @@ def blocks_of(path: Path, made: Header) -> Iterator[tuple[int, int, bool, bool]]
                         integration.number, number,
                     )  # fmt: skip
                     good.append(flags == 0)
-                    del flags, data
                 yield integration.number - 1, number, all(map(np.all, good)), not any(map(np.any, good))
-            del integration
 
 
 def start(directory: Path, which: str, first: int, count: int, channels: int) -> subprocess.Popen[str]:
