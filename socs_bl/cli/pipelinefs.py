@@ -15,6 +15,7 @@ from socs_bl.cli.nodes import SPAWN, WampNodes
 from socs_bl.core.errors import Refused, SocsError
 from socs_bl.correlator.pipelinefs import Instances, Tree
 from socs_bl.correlator.pipelinefs.mount import NAME, mount
+from socs_bl.services.run_dir import read_state
 
 DESCRIPTION = "Mount the correlator's back end as a file system."
 EXIT_FAILED = 1
@@ -57,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--privs", type=int, choices=(1, 2, 3), default=1, help="OCS access level to use (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="the observatory that socs-bl up runs there, instead of a site config",
     )
     site = parser.add_argument_group("Site Config Options", "OCS's own")
     site.add_argument("--site", help="name of the site config in $OCS_CONFIG_DIR (default: default)")

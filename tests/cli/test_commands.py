@@ -20,7 +20,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as ended:
         make_parser().parse_args([command, "--help"])
     assert ended.value.code == 0
-    assert "--run-dir" in capsys.readouterr().out
+    assert f"usage: socs-bl {command}" in capsys.readouterr().out
 
 
 def test_nothing_running_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

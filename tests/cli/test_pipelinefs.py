@@ -90,6 +90,8 @@ def test_what_cannot_be_mounted_is_said_in_a_sentence(tmp_path: Path, capsys: py
     assert "pipelinefs: there is no group 'nobody-has-this'" in capsys.readouterr().err
     assert pipelinefs.main([str(tmp_path), *state[:-2], "/nowhere.yaml"]) == 1
     assert "pipelinefs: no site configuration" in capsys.readouterr().err
+    assert pipelinefs.main([str(tmp_path), *state, "--run-dir", str(tmp_path)]) == 1
+    assert f"pipelinefs: nothing runs in {tmp_path}" in capsys.readouterr().err
 
 
 def test_without_the_extra_the_command_that_installs_it_is_said() -> None:
