@@ -83,6 +83,11 @@ def default_state_dir() -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Mount and serve; in the background once it is mounted, unless told otherwise."""
+    if args.run_dir is not None:
+        observatory = read_state(args.run_dir)
+        if observatory is None:
+            raise Refused(f"nothing runs in {args.run_dir.resolve()}; start it with socs-bl up")
+        args.site_file, args.site_host = observatory.site_file, observatory.host
     state_dir = (
         args.state_dir or default_state_dir()
     ).resolve()  # a process in the background is in the root directory
