@@ -18,6 +18,7 @@ import numpy.typing as npt
 from socs_bl.correlator import decode
 from socs_bl.correlator.configuration import Configuration
 from socs_bl.correlator.counters import Counters, Kind
+from socs_bl.correlator.kernel import fence
 from socs_bl.correlator.lookup import Lookup
 from socs_bl.correlator.ring import RingWriter
 from socs_bl.correlator.source import Batch
@@ -63,7 +64,7 @@ class Assembly:
     Attributes
     ----------
     counts : numpy.ndarray
-        int64 (products, kinds), in the order of ``lookup.names``.
+        int64 (kinds, products), in the order of ``lookup.names``.
     emitted, incomplete, forced : int
         Dumps: all, those with frames missing, those emitted early for want of slots.
     """
@@ -75,7 +76,7 @@ class Assembly:
         pipes = len(self.rings)
         self.most_open = max(1, min((ring.slots for ring in rings.values()), default=0) - RESERVE)
         entries = self.most_open + HISTORY
-        self.counts = np.zeros((len(self.lookup.names), len(Kind)), np.int64)
+        self.counts = np.zeros((len(Kind), len(self.lookup.names)), np.int64)
         self.times = np.zeros(entries, np.int64)
         self.states = np.zeros(entries, np.uint8)
         self.seen = np.zeros((entries, self.lookup.cells), np.uint8)
@@ -124,6 +125,7 @@ class Assembly:
 
     def close(self, entry: int, counters: Counters) -> None:
         """Emit a dump, zero where frames are missing."""
+        fence()
         self.emitted += 1
         self.incomplete += bool(self.left[entry].any())
         for pipe, ring in enumerate(self.rings.values()):
@@ -219,7 +221,9 @@ class Assembler:
 
     def take(self, batch: Batch, origin: Callable[[int], str] = str) -> None:
         """Take in a batch; `origin` says where a message of it came from."""
-        self._set(MESSAGE=0, OFFSET=0, BAD_MESSAGE=NOWHERE)
+        registers = self._registers
+        registers[decode.MESSAGE] = registers[decode.OFFSET] = 0
+        registers[decode.BAD_MESSAGE] = NOWHERE
         while (why := self._decode(batch)) != decode.DONE:
             time_ns = int(self._registers[decode.TIME])
             if why == decode.FIRST:
@@ -262,7 +266,7 @@ class Assembler:
     def _decode(self, batch: Batch) -> int:
         now, tables = self.current, self.current.lookup
         return decode.decode(
-            np.uint64(batch.data.ctypes.data), batch.starts, batch.lengths, batch.segments, batch.count,
+            batch.address, batch.starts, batch.lengths, batch.segments, batch.count,
             self._registers, self._votes, self.counters.totals, self.counters.boards, self.counters.known, now.counts,
             tables.products, tables.table, tables.shift,
             now.times, now.states, now.seen, now.addresses, now.left, now.origin,

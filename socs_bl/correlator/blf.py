@@ -163,9 +163,8 @@ class BlfReader:
                 got = self._file.readinto(self._data[self._filled :].data)
                 self._ended = not got
                 self._filled += got or 0
-            base = np.uint64(self._data.ctypes.data)
             count, self._done, skipped = split_frames(
-                base, self._filled, self._ended, min(most, MOST_FRAMES), batch.starts, batch.lengths
+                batch.address, self._filled, self._ended, min(most, MOST_FRAMES), batch.starts, batch.lengths
             )
             self.skipped += int(skipped)
             batch.count = int(count)

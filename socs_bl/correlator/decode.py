@@ -15,7 +15,7 @@ import numpy.typing as npt
 from socs_bl.correlator import lookup as columns
 from socs_bl.correlator import wire
 from socs_bl.correlator.counters import Counts, Kind
-from socs_bl.correlator.kernel import inner, kernel, put_byte, put_word, sent_word
+from socs_bl.correlator.kernel import LINE_WORDS, inner, kernel, put_byte, put_line, put_word, sent_word
 from socs_bl.correlator.plan import GOOD, SUSPECT
 
 # Why the loop stopped.
@@ -156,12 +156,12 @@ def _believed(time: Any, board: Any, registers: Counts, votes: Array) -> bool:
 
 
 @inner
-def _find_product(frame: Any, products: Counts, table: Counts, shift: int) -> Any:
+def _find_product(frame: Any, products: Array, table: Array, shift: int) -> Any:
     word = np.int64(sent_word(frame, 1))
     at = ((word * _FACTOR) & MASK) >> shift
-    while table[at, 1] >= 0 and table[at, 0] != word:
+    while table[at, 1] > 0 and np.int64(table[at, 0]) != word:
         at = (at + 1) & (table.shape[0] - 1)
-    product = table[at, 1]
+    product = np.int64(table[at, 1]) - 1
     block = _bits(frame, _BLOCK_WORD, _BLOCK_LOW, _BLOCK_MASK)
     place = (
         _bits(frame, _CHIP_WORD, _CHIP_LOW, _CHIP_MASK) * _CELLS
@@ -169,12 +169,12 @@ def _find_product(frame: Any, products: Counts, table: Counts, shift: int) -> An
         - block
     )
     while product >= 0 and products[product, _PLACE] >= 0 and products[product, _PLACE] != place:
-        product = products[product, _NEXT]
+        product = np.int64(products[product, _NEXT])
     return product
 
 
 @inner
-def _cell(frame: Any, nlags: Any, row: Counts) -> int:
+def _cell(frame: Any, nlags: Any, row: Array) -> int:
     """Number of the frame within a dump of its product: bin, recirculation, block. -1: the product has no such frame."""
     block = _bits(frame, _BLOCK_WORD, _BLOCK_LOW, _BLOCK_MASK)
     index = _bits(frame, _X_WORD, _X_LOW, _X_MASK) - _bits(frame, _Y_WORD, _Y_LOW, _Y_MASK) + row[_RECIRCULATION] // 2
@@ -204,21 +204,21 @@ def _find_entry(time: int, times: Counts, states: Array, registers: Counts) -> i
 
 
 @inner
-def _place(frame: Any, cell: int, nlags: Any, row: Counts, address: np.uint64, suspect: bool) -> None:
+def _place(frame: Any, cell: int, nlags: Any, row: Array, address: np.uint64, suspect: bool) -> None:
     """Copy a frame into its slot, in native byte order."""
-    put_byte(address + np.uint64(row[_STATE_AT] + cell), SUSPECT if suspect else GOOD)
-    counts = address + np.uint64(row[_COUNTS_AT] + 8 * cell)
+    put_byte(address + np.uint64(np.int64(row[_STATE_AT]) + cell), SUSPECT if suspect else GOOD)
+    counts = address + np.uint64(8 * (np.int64(row[_COUNTS_AT]) + cell))
     put_word(counts, 0, sent_word(frame, _CENTRE_WORD))
     put_word(counts, 1, sent_word(frame, _EDGE_WORD))
-    lags = address + np.uint64(row[_LAGS_AT] + 8 * cell * nlags)
-    for number in range(2 * nlags):
-        put_word(lags, number, sent_word(frame, _HEADER_WORDS + number))
+    lags = address + np.uint64(64 * np.int64(row[_LAGS_AT]) + 8 * cell * nlags)
+    for number in range(0, 2 * nlags, LINE_WORDS):
+        put_line(lags + np.uint64(4 * number), frame + np.uint64(4 * (_HEADER_WORDS + number)))
 
 
 @inner
 def _outcome(
     frame: Any, nlags: Any, registers: Counts, board: Any, totals: Counts, boards: Counts, counts: Counts,
-    product: Any, products: Counts,
+    product: Any, products: Array,
     times: Counts, states: Array, seen: Array, addresses: Array, left: Counts, origin: Array,
 ) -> int:  # fmt: skip
     """What becomes of a good frame at the time in the registers: a kind, or -1 when its dump is to be opened first."""
@@ -251,13 +251,13 @@ def _outcome(
                 kind = _GOOD
                 origin[place] = board
                 suspect = _bits(frame, _STATUS_WORD, _STATUS_LOW, _STATUS_MASK) & _FAULTY != 0
-                counts[product, _SUSPECT] += suspect
+                counts[_SUSPECT, product] += suspect
                 totals[_SUSPECT] += suspect
-                boards[board, _SUSPECT] += suspect
+                boards[_SUSPECT, board] += suspect
                 _place(frame, cell, nlags, row, addresses[entry, pipe], suspect)
                 left[entry, pipe] -= 1
                 registers[COMPLETED] += left[entry, pipe] == 0
-    counts[product, kind] += 1
+    counts[kind, product] += 1
     return kind
 
 
@@ -265,7 +265,7 @@ def _outcome(
 def decode(
     base: np.uint64, starts: Counts, lengths: Counts, segments: Counts, messages: int,
     registers: Counts, votes: Array, totals: Counts, boards: Counts, known: Array, counts: Counts,
-    products: Counts, table: Counts, shift: int,
+    products: Array, table: Array, shift: int,
     times: Counts, states: Array, seen: Array, addresses: Array, left: Counts, origin: Array,
 ) -> int:  # fmt: skip
     """Go on with a batch from the datagram and byte in the registers.
@@ -285,7 +285,7 @@ def decode(
     totals, boards, known
         Of `Counters`.
     counts : numpy.ndarray
-        int64 (products, kinds).
+        int64 (kinds, products).
     products, table, shift
         Of `Lookup`.
     times, states : numpy.ndarray
@@ -369,7 +369,7 @@ def decode(
                         return NEW_DUMP
             totals[kind] += 1
             if kind <= _OVERRUN or (kind >= _CHECKSUM and known[board]):
-                boards[board, kind] += 1
+                boards[kind, board] += 1
             at += size
             whole = False
         at = 0
@@ -379,22 +379,22 @@ def decode(
 
 @kernel
 def fill_missing(
-    entry: int, first: int, last: int, address: np.uint64, products: Counts, seen: Array, origin: Array,
+    entry: int, first: int, last: int, address: np.uint64, products: Array, seen: Array, origin: Array,
     totals: Counts, boards: Counts, counts: Counts,
 ) -> None:  # fmt: skip
     """Zero the counts and lags of what never came for products `first` to `last` (not included), and count it."""
     for product in range(first, last):
         row = products[product]
-        nlags = row[_LAGS]
-        for cell in range(row[_BINS] * row[_RECIRCULATION] * row[_BLOCKS]):
+        nlags = np.int64(row[_LAGS])
+        for cell in range(np.int64(row[_BINS]) * row[_RECIRCULATION] * row[_BLOCKS]):
             place = row[_FIRST_CELL] + cell
             if seen[entry, place]:
                 continue
             totals[_MISSING] += 1
-            counts[product, _MISSING] += 1
-            boards[origin[place], _MISSING] += 1
-            counts_at = address + np.uint64(row[_COUNTS_AT] + 8 * cell)
-            lags_at = address + np.uint64(row[_LAGS_AT] + 8 * cell * nlags)
+            counts[_MISSING, product] += 1
+            boards[_MISSING, origin[place]] += 1
+            counts_at = address + np.uint64(8 * (np.int64(row[_COUNTS_AT]) + cell))
+            lags_at = address + np.uint64(64 * np.int64(row[_LAGS_AT]) + 8 * cell * nlags)
             put_word(counts_at, 0, 0)
             put_word(counts_at, 1, 0)
             for number in range(2 * nlags):

@@ -29,6 +29,7 @@ from socs_bl.correlator.control import ControlServer, Request
 from socs_bl.correlator.counters import named, summary
 from socs_bl.correlator.document import parse_configuration
 from socs_bl.correlator.framedump import MODES, FrameDump
+from socs_bl.correlator.kernel import fence
 from socs_bl.correlator.receive import SOCKET_BYTES, UdpReceiver, read_control
 from socs_bl.correlator.replay import Replay
 from socs_bl.correlator.source import Batch, FilePath, Source, UdpAddress, parse_source
@@ -277,7 +278,7 @@ class Ingest:
         first, count = int(request.fields.get("first") or 0), int(request.fields.get("count") or PRODUCTS_SHOWN)
         now = self._assembler.current
         names = now.lookup.names[max(0, first) :][: max(0, min(count, PRODUCTS_SHOWN))]
-        rows = [{"name": name, **named(now.counts[max(0, first) + at])} for at, name in enumerate(names)]
+        rows = [{"name": name, **named(now.counts[:, max(0, first) + at])} for at, name in enumerate(names)]
         return {"configuration": self._switch.active, "total": len(now.lookup.names), "products": rows}
 
     def _quit(self, request: Request) -> Json:
@@ -362,6 +363,7 @@ def warm_up() -> None:
         )  # fmt: skip
         table = Table(np.zeros((1, 4), np.uint8), received=True)
         read_control(table.control, table.messages["controllen"], 0, numbers, numbers)
+        fence()
         split_frames(base, 0, False, 1, numbers, numbers)
         shift_seconds(base, numbers, numbers, 0, 1)
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+LINE_WORDS = 16
 LoopT = TypeVar("LoopT", bound=Callable[..., object])
 
 
@@ -65,8 +67,41 @@ def _put_byte(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.uint64, types.uint8), generate
 
 
+def _put_line(typing_context: Any, address: Any, source: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        line = ir.VectorType(ir.IntType(32), LINE_WORDS)
+        words = builder.load(builder.inttoptr(values[1], line.as_pointer()))
+        words.align = 4
+        name = f"llvm.bswap.v{LINE_WORDS}i32"
+        swap = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(line, [line]), name)
+        stored = builder.store(builder.call(swap, [words]), builder.inttoptr(values[0], line.as_pointer()))
+        stored.align = 4 * LINE_WORDS
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64), generate
+
+
+def _fence(typing_context: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 # Within compiled loops, on memory by its address, which must stay while the loop runs: word `n` of 32 bits there,
 # big-endian as on a network (`sent`) or little-endian (`kept`), and one byte. This package runs on little-endian machines.
 sent_word, kept_word = _reading(swapped=True), _reading(swapped=False)
 put_sent_word, put_word = _writing(swapped=True), _writing(swapped=False)
 put_byte: Any = intrinsic(_put_byte)
+# put_line(to, source): `LINE_WORDS` words as sent, to an address that is a multiple of 64 bytes, past the cache: what is
+# not read again soon does not push out what is, and its old content is not fetched first. Others see it after a fence.
+put_line: Any = intrinsic(_put_line)
+_fence_here: Any = intrinsic(_fence)
+
+
+@kernel
+def fence() -> None:
+    """What was stored before is seen by other processes before what is stored after."""
+    _fence_here()

@@ -99,5 +99,4 @@ class Replay:
             start = int(batch.starts[0])
             words = batch.data[start : start + int(batch.lengths[0])].view(">u4").astype(np.uint32)
             self._shift = round(self._clock()) - int(parse_header(words)["seconds"])
-        base = np.uint64(batch.data.ctypes.data)
-        shift_seconds(base, batch.starts, batch.lengths, batch.count, self._shift)
+        shift_seconds(batch.address, batch.starts, batch.lengths, batch.count, self._shift)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +50,8 @@ class Batch:
         the last of which may be shorter.
     count : int
         Messages.
+    address : int
+        Of `data` in memory.
     """
 
     data: npt.NDArray[np.uint8]
@@ -57,6 +59,10 @@ class Batch:
     lengths: npt.NDArray[np.int64]
     segments: npt.NDArray[np.int64]
     count: int
+    address: np.uint64 = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.address = np.uint64(self.data.ctypes.data)
 
     @property
     def datagrams(self) -> int:

@@ -192,10 +192,10 @@ def test_any_order_loss_and_duplication(shape: str) -> None:
             assert bench.emitted() == [
                 (START_NS + dump * DUMP_NS, expected_slot(config, dump, present)) for dump, present in model.emitted
             ]
-            per_product = bench.assembly.counts[:, [Kind.GOOD, Kind.MISSING]].sum(axis=1)
+            per_product = bench.assembly.counts[[Kind.GOOD, Kind.MISSING]].sum(axis=0)
             assert per_product.tolist() == [len(model.emitted) * len(cells(product)) for product in config.products]
             assert (
-                bench.assembler.counters.boards.sum(axis=0)[: Kind.SHORT]
+                bench.assembler.counters.boards.sum(axis=1)[: Kind.SHORT]
                 == bench.assembler.counters.totals[: Kind.SHORT]
             ).all()
         finally:
@@ -255,7 +255,13 @@ def test_bad_pieces_by_kind(benches: list[Bench]) -> None:
     assert summary(bench.assembler.counters)["frames"] == sum(
         bench.assembler.counters.totals[kind] for kind in OUTCOMES
     )
-    assert named(bench.assembler.counters.boards[7]) == {"good": 3, "unknown": 1, "checksum": 1, "clock": 1, "shape": 3}
+    assert named(bench.assembler.counters.boards[:, 7]) == {
+        "good": 3,
+        "unknown": 1,
+        "checksum": 1,
+        "clock": 1,
+        "shape": 3,
+    }
     assert [item[0] for item in bench.emitted()] == [START_NS]
 
 
@@ -283,7 +289,7 @@ def test_products_of_the_same_streams(benches: list[Bench]) -> None:
             place = product.chip * 16 + product.cell + block
             bench.take([frame(product, (0, 0, block), 0, chip=place // 16, cell=place % 16)])
     bench.take([frame(first, (0, 0, 0), 0, chip=9)])
-    assert bench.assembly.counts[:, Kind.GOOD].tolist() == [3, 3]
+    assert bench.assembly.counts[Kind.GOOD].tolist() == [3, 3]
     assert bench.totals()["unknown"] == 2
     with pytest.raises(Refused, match="give each its chip"):
         bench.prepare(replace(config, name="c2", products=(first, replace(first, name="q"))))
@@ -467,5 +473,5 @@ def test_counters_add_up_to_the_products(benches: list[Bench]) -> None:
     bench.take([frame(product, (0, 0, 0), 0, board=11 + n) for n, product in enumerate(config.products)])
     bench.take([frame(config.products[0], (0, 0, 0), 1, board=11)])
     bench.assembler.idle()
-    assert named(bench.assembler.counters.boards[12]) == {"good": 1, "missing": 1}
+    assert named(bench.assembler.counters.boards[:, 12]) == {"good": 1, "missing": 1}
     assert bench.assembler.counters.by_board(10)["11"] == {"good": 2}
