@@ -122,12 +122,12 @@ def test_integrations_wholly_inside_the_window_are_kept(tmp_path: Path) -> None:
 def test_a_gap_at_the_stop_lets_nothing_in(tmp_path: Path) -> None:
     """When dumps are missing around the stop, an integration that reaches beyond it is not kept either."""
     with bench(observation(TEXT, stations=2)) as made:
-        made.recorder.open(scan_from(0, 5.5), tmp_path / ".private")
-        made.feed(0, 20)
+        made.recorder.open(scan_from(2, 5.5), tmp_path / ".private")
+        made.feed(10, 10)
         made.feed(25, 3)
         made.feed(30, 1)
         [done] = made.recorder.close()
-    assert (done.integrations, done.ending) == (4, STOP)
+    assert (done.integrations, done.dropped, done.ending) == (2, 0, STOP)
 
 
 def test_the_other_order_of_hands_is_conjugated(tmp_path: Path) -> None:
