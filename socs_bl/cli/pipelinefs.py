@@ -88,9 +88,8 @@ def run(args: argparse.Namespace) -> int:
         if observatory is None:
             raise Refused(f"nothing runs in {args.run_dir.resolve()}; start it with socs-bl up")
         args.site_file, args.site_host = observatory.site_file, observatory.host
-    state_dir = (
-        args.state_dir or default_state_dir()
-    ).resolve()  # a process in the background is in the root directory
+    # Whole paths: in the background the working directory is the root.
+    state_dir = (args.state_dir or default_state_dir()).resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = None if args.foreground else state_dir / f"{NAME}.log"
     logging.basicConfig(filename=log, format=_FORMAT, level=logging.INFO)

@@ -86,7 +86,7 @@ def environment(tmp_path: Path, router: CrossbarNode) -> Iterator[dict[str, str]
         (programs / name).chmod(0o755)
     (programs / "fusermount").symlink_to(fusermount)
     (tmp_path / "pair.xml").write_bytes((EXAMPLES / "pair.xml").read_bytes())
-    state = {"XDG_STATE_HOME": str(tmp_path / "state"), "OCS_CONFIG_DIR": str(tmp_path), "TMPDIR": str(tmp_path)}
+    state = {"XDG_STATE_HOME": str(tmp_path / "state"), "OCS_CONFIG_DIR": ".", "TMPDIR": str(tmp_path)}
     state["SPT_NOENV"] = "1"  # titles of processes would be written over the environment by which they are found
     path = f"{programs}:{os.environ['PATH']}"
     yield {**os.environ, **state, "PATH": path, "PYTHONPATH": str(DOCS.parent)}
@@ -99,7 +99,10 @@ def started(directory: Path) -> list[Identity]:
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and f"OCS_CONFIG_DIR={directory}".encode() in (entry / "environ").read_bytes():
+            if (
+                entry.name.isdigit()
+                and f"XDG_STATE_HOME={directory}/state".encode() in (entry / "environ").read_bytes()
+            ):
                 found.append(identify(int(entry.name)))
     return [identity for identity in found if identity is not None]
 
