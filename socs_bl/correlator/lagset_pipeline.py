@@ -42,7 +42,7 @@ from socs_bl.correlator.stage import Stage
 
 PATIENCE_S = 30.0  # for the ring to appear
 IDLE_S = 0.2
-DISK_S = 0.005
+DISK_S = 0.005  # between two looks whether the disk has caught up
 LARGEST_DOCUMENT = 64 << 20
 
 
@@ -153,7 +153,7 @@ class LagPipeline:
         elif isinstance(item, Flush):
             self._stage.flush()
             self._recorder.end_all(FLUSH)
-        else:
+        elif not self._ring.waiting:
             self._recorder.silent(time.monotonic() - self._last_dump, time.time_ns())
         for request in self._control.requests():
             self._answer(request)
