@@ -8,6 +8,8 @@ a frame that comes twice is a duplicate whenever it comes, and the counters do n
 
 from __future__ import annotations
 
+import bisect
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +65,8 @@ class Assembly:
 
     Attributes
     ----------
+    open_dumps : list of tuple
+        Time and entry of the dumps that are open, oldest first.
     counts : numpy.ndarray
         int64 (kinds, products), in the order of ``lookup.names``.
     emitted, incomplete, forced : int
@@ -72,6 +76,7 @@ class Assembly:
     def __init__(self, configuration: Configuration, rings: Mapping[str, RingWriter]) -> None:
         self.configuration = configuration
         self.rings = dict(rings)
+        self._rings = tuple(self.rings.values())
         self.lookup = Lookup(configuration, {pipe: ring.plan for pipe, ring in rings.items()})
         pipes = len(self.rings)
         self.most_open = max(1, min((ring.slots for ring in rings.values()), default=0) - RESERVE)
@@ -85,7 +90,7 @@ class Assembly:
         self.slots: npt.NDArray[np.int64] = np.full((entries, pipes), NOWHERE, np.int64)
         self.origin = np.zeros(self.lookup.cells, np.uint16)
         self.emitted = self.incomplete = self.forced = 0
-        self._first_time, self._learned = NOWHERE, 0
+        self.forget()
 
     @property
     def size_bytes(self) -> int:
@@ -100,35 +105,36 @@ class Assembly:
     def forget(self) -> None:
         """As if no dump had ever been; counters stay. All are closed."""
         self.states[:] = decode.EMPTY
+        # Entries in the order in which they will be used again: never used, else closed longest ago.
+        self._free = deque(range(len(self.times)))
+        self.open_dumps: list[tuple[int, int]] = []
         self._first_time, self._learned = NOWHERE, 0
-
-    def open_entries(self) -> list[int]:
-        """Entries that are open, oldest first."""
-        entries = np.flatnonzero(self.states == decode.OPEN)
-        return [int(entry) for entry in entries[np.argsort(self.times[entries])]]
 
     def open(self, time_ns: int, patience_s: float) -> None:
         """Open a dump in a free entry, else in that of the dump closed longest ago; `patience_s`: see `RingWriter`."""
-        free = np.flatnonzero(self.states == decode.EMPTY)
-        if not len(free):
-            closed = np.flatnonzero(self.states == decode.CLOSED_ENTRY)
-            free = closed[np.argsort(self.times[closed])]
-        entry = free[0]
-        self._learn(time_ns)
+        entry = self._free.popleft()
+        if not self.configuration.dump_ns:
+            self._learn(time_ns)
+        bisect.insort(self.open_dumps, (time_ns, entry))
         self.times[entry], self.states[entry] = time_ns, decode.OPEN
         self.seen[entry] = 0
         self.left[entry] = self.lookup.pipe_cells
-        for pipe, ring in enumerate(self.rings.values()):
+        for pipe, ring in enumerate(self._rings):
             slot = ring.open_slot(patience_s)
             self.slots[entry, pipe] = NOWHERE if slot is None else slot
-            self.addresses[entry, pipe] = 0 if slot is None else ring.slot(slot).ctypes.data
+            self.addresses[entry, pipe] = 0 if slot is None else ring.address(slot)
 
-    def close(self, entry: int, counters: Counters) -> None:
-        """Emit a dump, zero where frames are missing."""
+    def is_complete(self, entry: int) -> bool:
+        """No frame that could be kept is missing."""
+        return not ((self.left[entry] > 0) & (self.addresses[entry] != 0)).any()
+
+    def close_oldest(self, counters: Counters) -> int:
+        """Emit the oldest open dump, zero where frames are missing; returns its time."""
         fence()
+        time_ns, entry = self.open_dumps.pop(0)
         self.emitted += 1
         self.incomplete += bool(self.left[entry].any())
-        for pipe, ring in enumerate(self.rings.values()):
+        for pipe, ring in enumerate(self._rings):
             slot = int(self.slots[entry, pipe])
             if slot == NOWHERE:
                 ring.drop()
@@ -139,8 +145,10 @@ class Assembly:
                     entry, first, last, self.addresses[entry, pipe], self.lookup.products, self.seen, self.origin,
                     counters.totals, counters.boards, self.counts,
                 )  # fmt: skip
-            ring.publish(slot, int(self.times[entry]))
+            ring.publish(slot, time_ns)
         self.states[entry] = decode.CLOSED_ENTRY
+        self._free.append(entry)
+        return time_ns
 
     def _learn(self, time_ns: int) -> None:
         """The smallest difference of two timestamps is taken for the length of a dump."""
@@ -232,6 +240,7 @@ class Assembler:
                 self._jump(int(self._registers[decode.CANDIDATE]))
             elif why == decode.NEW_DUMP:
                 self._open(time_ns)
+                continue
             self._emit()
         if self._registers[decode.COMPLETED]:
             self._emit()
@@ -294,41 +303,40 @@ class Assembler:
         self._new_window()
 
     def _open(self, time_ns: int) -> None:
-        open_entries = self.current.open_entries()
-        if len(open_entries) >= self.current.most_open:
-            if time_ns < self.current.times[open_entries[0]]:
+        now = self.current
+        if len(now.open_dumps) >= now.most_open:
+            if time_ns < now.open_dumps[0][0]:
                 self._set(CLOSED=time_ns)  # no slot for one that is older than all: it is late
                 return
-            self.current.forced += 1
-            self._close(open_entries[0])
-        self.current.open(time_ns, self.patience_s)
-        self._new_window()
-        self._set(OLDEST=min(int(self._registers[decode.OLDEST]), time_ns))
+            now.forced += 1
+            self._close_oldest()
+        now.open(time_ns, self.patience_s)
+        if not now.configuration.dump_ns:
+            self._new_window()
+        self._registers[decode.OLDEST] = now.open_dumps[0][0]
 
     def _emit(self) -> None:
         """Emit what has expired, and what is complete and next."""
-        self._set(COMPLETED=0)
-        now, newest, window = self.current, self.newest_ns, int(self._registers[decode.WINDOW])
-        for entry in now.open_entries():
-            time_ns = int(now.times[entry])
-            expired = newest - time_ns > window
-            complete = not ((now.left[entry] > 0) & (now.addresses[entry] != 0)).any()
-            if not expired and not (
-                complete and now.is_next(time_ns, int(self._registers[decode.CLOSED]), newest, window)
+        now, registers = self.current, self._registers
+        registers[decode.COMPLETED] = 0
+        newest, window = int(registers[decode.NEWEST]), int(registers[decode.WINDOW])
+        while now.open_dumps:
+            time_ns, entry = now.open_dumps[0]
+            if newest - time_ns <= window and not (
+                now.is_complete(entry) and now.is_next(time_ns, int(registers[decode.CLOSED]), newest, window)
             ):
                 return
-            self._close(entry)
+            self._close_oldest()
 
     def _close_all(self) -> None:
-        for entry in self.current.open_entries():
-            self._close(entry)
+        while self.current.open_dumps:
+            self._close_oldest()
 
-    def _close(self, entry: int) -> None:
-        """Emit an entry, which is the oldest."""
-        self.current.close(entry, self.counters)
-        left = self.current.open_entries()
-        oldest = int(self.current.times[left[0]]) if left else decode.NEVER
-        self._set(CLOSED=int(self.current.times[entry]), OLDEST=oldest)
+    def _close_oldest(self) -> None:
+        closed = self.current.close_oldest(self.counters)
+        left = self.current.open_dumps
+        self._registers[decode.CLOSED] = closed
+        self._registers[decode.OLDEST] = left[0][0] if left else decode.NEVER
 
     def _new_window(self) -> None:
         window = self.timing.window(self.current.dump_ns)

@@ -148,7 +148,7 @@ class Ingest:
             "last_bad": self._assembler.last_bad,
             "assembly": {
                 "dump-ns": now.dump_ns,
-                "open": len(now.open_entries()),
+                "open": len(now.open_dumps),
                 "emitted": now.emitted,
                 "incomplete": now.incomplete,
                 "forced": now.forced,

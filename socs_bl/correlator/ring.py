@@ -133,8 +133,12 @@ class _Ring:
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, ring_bytes(plan, slots), mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self._data, self._stride = _data_offset(slots), slot_stride(plan)
+        self._address = self._bytes.ctypes.data + self._data
+        self._state_bytes = min((group.counts_at for group in plan.groups), default=0)
         self._head = self._view(_HEAD, 1, 0)[0]
         self._slots = self._view(_SLOT, slots, PAGE)
+        self._states = self._slots["state"]
         self._flushes = self._view(_FLUSH, slots + 2, PAGE + slots * _SLOT.itemsize)
         self._wake = os.open(wake_path(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -156,16 +160,20 @@ class _Ring:
     @property
     def waiting(self) -> int:
         """Dumps that wait for the reader."""
-        return int(np.count_nonzero(self._slots["state"] == READY))
+        return int(np.count_nonzero(self._states == READY))
 
     def slot(self, number: int) -> npt.NDArray[np.uint8]:
         """A slot's bytes."""
-        start = _data_offset(self.slots) + number * slot_stride(self.plan)
+        start = self._data + number * self._stride
         return self._bytes[start : start + self.plan.slot_bytes]
+
+    def address(self, number: int) -> int:
+        """A slot's address in memory."""
+        return self._address + number * self._stride
 
     def close(self) -> None:
         """Give up this end; views of slots that others hold stay good."""
-        del self._head, self._slots, self._flushes, self._bytes
+        del self._head, self._slots, self._states, self._flushes, self._bytes
         with contextlib.suppress(BufferError):  # such views; the memory goes with the last of them
             self._map.close()
         os.close(self._descriptor)
@@ -176,9 +184,9 @@ class _Ring:
 
     def _abandon(self) -> None:
         """Free what a reader that is dead had claimed."""
-        claimed = np.flatnonzero(self._slots["state"] == CLAIMED)
+        claimed = np.flatnonzero(self._states == CLAIMED)
         self._head["abandoned"] += len(claimed)
-        self._slots["state"][claimed] = FREE
+        self._states[claimed] = FREE
 
 
 class RingWriter(_Ring):
@@ -214,7 +222,7 @@ class RingWriter(_Ring):
             ) from error
         super().__init__(path, descriptor, slots, plan)
         self._waited_in_vain = False
-        self._slots["state"][self._slots["state"] == OPEN] = FREE  # of a writer that was killed
+        self._states[self._states == OPEN] = FREE  # of a writer that was killed
         if goes_on:
             self.flush("its writer was started again")
 
@@ -233,18 +241,15 @@ class RingWriter(_Ring):
         else:
             number = self._take_back(0.0 if self._waited_in_vain else patience_s)
         if number is not None:
-            self._slots["state"][number] = OPEN
-            for group in self.plan.groups:
-                group.state(self.slot(number))[:] = 0
+            self._states[number] = OPEN
+            self._bytes[self._data + number * self._stride :][: self._state_bytes] = 0
         return number
 
     def publish(self, number: int, time_ns: int) -> None:
         """Hand a filled slot to the reader. Dumps come in the order of this call."""
-        row = self._slots[number]
-        row["time_ns"] = time_ns
-        row["sequence"] = self._next("sequence")
-        row["order"] = self._next("order")
-        row["state"] = READY
+        # The state last: what is READY is whole.
+        self._slots[number] = (OPEN, self._next("order"), self._next("sequence"), time_ns)
+        self._states[number] = READY
         self._ring_bell()
 
     def drop(self) -> None:
@@ -255,7 +260,7 @@ class RingWriter(_Ring):
     def flush(self, reason: str) -> None:
         """Tell the reader, behind everything that is published, that what follows is something else."""
         orders = self._flushes["order"]
-        ready = self._slots["order"][self._slots["state"] == READY]
+        ready = self._slots["order"][self._states == READY]
         pending = np.sort(orders[orders > 0])
         # Flushes with no dump between them say the same thing: the last is enough, and the table cannot run full.
         for first, following in itertools.pairwise([*pending, np.inf]):
@@ -283,19 +288,19 @@ class RingWriter(_Ring):
         if not self._lock_within(LOCK_PATIENCE):
             return None
         try:
-            ready = np.flatnonzero(self._slots["state"] == READY)
+            ready = np.flatnonzero(self._states == READY)
             if not len(ready):
                 return None
             oldest = int(ready[np.argmin(self._slots["order"][ready])])
-            self._slots["state"][oldest] = FREE
+            self._states[oldest] = FREE
             self._next("dropped")
             return oldest
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _free(self) -> int | None:
-        free = np.flatnonzero(self._slots["state"] == FREE)
-        return int(free[0]) if len(free) else None
+        number = int(self._states.argmin())
+        return number if self._states[number] == FREE else None
 
     def _lock_within(self, patience: float) -> bool:
         deadline = time.monotonic() + patience
@@ -379,14 +384,14 @@ class RingReader(_Ring):
 
     def release(self, dump: Dump) -> None:
         """Give a dump's slot back to the writer."""
-        self._slots["state"][dump.number] = FREE
+        self._states[dump.number] = FREE
 
     def _claim(self) -> Dump | Flush | None:
         with _locked(self._descriptor):
             # Flushes first: when one is seen, all dumps before it are seen as well.
             orders = self._flushes["order"].copy()
             flushes = np.flatnonzero(orders)
-            ready = np.flatnonzero(self._slots["state"] == READY)
+            ready = np.flatnonzero(self._states == READY)
             flush = int(flushes[np.argmin(orders[flushes])]) if len(flushes) else -1
             number = int(ready[np.argmin(self._slots["order"][ready])]) if len(ready) else -1
             if flush >= 0 and (number < 0 or orders[flush] < self._slots["order"][number]):
@@ -395,7 +400,7 @@ class RingReader(_Ring):
                 return Flush(reason)
             if number < 0:
                 return None
-            self._slots["state"][number] = CLAIMED
+            self._states[number] = CLAIMED
             row = self._slots[number]
             return Dump(int(row["time_ns"]), int(row["sequence"]), number, self.slot(number))
 
