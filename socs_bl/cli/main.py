@@ -23,6 +23,7 @@ COMMANDS = (
     "explain",
     "replay",
     "journal",
+    "correlator",
     "hand-back",
     "bdf",
     "doctor",

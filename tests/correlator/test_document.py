@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -21,6 +22,7 @@ from socs_bl.correlator.configuration import (
     Window,
 )
 from socs_bl.correlator.document import parse_configuration, write_configuration
+from tests.harness.live import REPOSITORY
 
 DOCUMENT = """<config name="x" version="1">
  <inputConfig dump="100000">
@@ -170,3 +172,10 @@ def configurations(draw: st.DrawFn) -> Configuration:
 def test_what_is_written_is_read_back(configuration: Configuration) -> None:
     """A configuration and its document say the same, whatever the shapes."""
     assert parse_configuration(write_configuration(configuration)) == configuration
+
+
+def test_the_example_of_the_page_is_a_document() -> None:
+    """What the documentation shows is read without complaint."""
+    page = (REPOSITORY / "docs/configuration-documents.rst").read_text(encoding="utf-8")
+    block = page.split(".. code-block:: xml\n", 1)[1].split("\nWhat comes in", 1)[0]
+    assert [pipe.name for pipe in parse_configuration(textwrap.dedent(block).strip()).pipes] == ["P0"]
