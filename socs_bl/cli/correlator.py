@@ -27,11 +27,10 @@ def add_parser(subparsers: Any) -> None:
         help="antennas by station (default: the document's listOfStations)",
     )
     made.add_argument(
-        "--edge",
-        action="append",
-        default=[],
-        metavar="SWBB=HZ",
-        help="sky frequency of a baseband's edge, such as AC_8BIT=1e9, once for each (default: unknown)",
+        "--edges",
+        default="",
+        metavar="AC_8BIT=1e9,...",
+        help="sky frequencies of the basebands' edges, Hz (default: unknown)",
     )
     made.add_argument("--share", action="store_true", help="windows that need the same steps share one pipeline")
     made.set_defaults(run=_configuration)
@@ -44,7 +43,7 @@ def _configuration(args: argparse.Namespace) -> int:
     from socs_bl.correlator.document import write_configuration
     from socs_bl.correlator.vci import parse_stations, parse_vci
 
-    edges = dict(_edge(text) for text in args.edge)
+    edges = dict(_edge(text) for text in args.edges.split(",") if text)
     made = parse_vci(_read(args.file), args.name, parse_stations(args.stations), edges, args.share)
     sys.stdout.write(write_configuration(made))
     return 0
@@ -75,7 +74,7 @@ def _edge(text: str) -> tuple[str, float]:
     except ValueError:
         frequency = 0.0
     if not (name and equals and 0 < frequency < 1e13):
-        raise Refused(f"--edge {text[:60]!r} is no baseband and frequency; write AC_8BIT=1e9")
+        raise Refused(f"--edges {text[:60]!r} is no baseband and frequency; write AC_8BIT=1e9")
     return name, frequency
 
 

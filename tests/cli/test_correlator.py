@@ -14,7 +14,7 @@ def test_from_vci_to_a_checked_configuration(tmp_path: Path, capsys: pytest.Capt
     """What is made of a VCI document passes the check, and the check says what is in it."""
     vci, made = tmp_path / "vci.xml", tmp_path / "made.xml"
     vci.write_text(document(subband(0), subband(1), listed=""))
-    options = ["--stations", "1=ea01,2=ea02", "--edge", "AC_8BIT=1e9", "--share", "--name", "k_band"]
+    options = ["--stations", "1=ea01,2=ea02", "--edges", "AC_8BIT=1e9", "--share", "--name", "k_band"]
     assert main(["correlator", "configuration", str(vci), *options]) == 0
     made.write_text(capsys.readouterr().out)
     assert 'centre="1032000000.0"' in made.read_text()
@@ -29,7 +29,7 @@ def test_from_vci_to_a_checked_configuration(tmp_path: Path, capsys: pytest.Capt
     [
         (["check", "{0}/none.xml"], "cannot be read"),
         (["check", "{0}/vci.xml"], "line 1: Expecting element config"),
-        (["configuration", "{0}/vci.xml", "--edge", "AC"], "write AC_8BIT=1e9"),
+        (["configuration", "{0}/vci.xml", "--edges", "AC"], "write AC_8BIT=1e9"),
         (["configuration", "{0}/vci.xml", "--stations", "one"], "write 1=ea01,2=ea02"),
     ],
 )
