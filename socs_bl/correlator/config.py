@@ -40,7 +40,7 @@ class NodeConfig(Config):
         Directory in which binary files are created, such as ``/data/wcbe/.private``; None: ``.private`` in
         ``$WCBE_BDFDIR``, else none until somebody sets it.
     bls_directory : Path or None
-        Where lag set files are written; None: the directory for temporary files.
+        Where lag set files are written; None: ``<instance-id>.bls`` in the directory for temporary files.
     ring_directory : Path
         A file system in memory, for the rings between the processes.
     ring_bytes : int

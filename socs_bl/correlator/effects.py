@@ -231,7 +231,9 @@ class Performer:
         wanted = [_wanted(item.scan, item.stop_ns, item.directory) for item in self._recordings(name, pipe)]
         recordings.write_bytes(msgspec.json.encode(wanted))
         arguments += ["--recordings", str(recordings)]
-        arguments += ["--bls-directory", str(self._config.bls_directory or self._workdir.path.parent), text]
+        lag_sets = self._config.bls_directory or self._workdir.path.parent / f"{self._node}.bls"
+        lag_sets.mkdir(parents=True, exist_ok=True)
+        arguments += ["--bls-directory", str(lag_sets), text]
         process = NodeProcess(
             self._reactor,
             f"pipeline {name}/{pipe}",

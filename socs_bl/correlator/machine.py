@@ -389,10 +389,13 @@ class NodeMachine(Recordings):
         if event.run != self.ingest.run:
             return
         self.tell("error", f"the ingest process refuses {event.action} {event.name}: {event.reason}")
+        if event.action == "source":
+            self.change_source(uri="", on=False)
+        elif event.action == "flow":
+            self.change_source(on=False)
+            self.change(flow_told=False)
         held = self.held(event.name)
         if held is None:
-            if event.action == "source":
-                self.change_source(uri="", on=False)
             return
         queue = tuple(wait for wait in self.ingest.queue if wait.name != event.name)
         if event.action == "activate":

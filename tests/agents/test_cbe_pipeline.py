@@ -235,9 +235,39 @@ async def test_from_frames_to_a_file_over_direct_switches(bench: Bench) -> None:
     told = (await bench.do("explain", subject="c"))["data"]
     assert told["standing"] and told["chapters"]
     workdirs = [path for path in Path(tempfile.gettempdir()).glob("cbe*") if (path / "agent-1.json").exists()]
+    await replayed(bench)
     end(bench.agent, "run")
     await ended(bench.agent, "run")
     assert workdirs and not any(path.exists() for path in workdirs), "a clean end removes the working directory"
+
+
+async def replayed(bench: Bench) -> None:
+    """A second of frames is dumped and played again as a file: another source destroys all; its end removes it."""
+    frames = bench.directory / "frames"
+    frames.mkdir()
+    await bench.do("set_framedump", mode="binary", directory=str(frames))
+    await bench.seconds(1.0)
+    await bench.do("set_framedump", mode="none")
+    (file,) = frames.glob("*.blf")
+    assert file.stat().st_size > 10 * 10 * 1064
+    await bench.do("set_source", uri=f"file://{file}")
+    await bench.until(lambda: not bench.data()["configurations"], "all configurations are destroyed")
+    assert bench.data()["flow"] == "off" and bench.data()["source"]["kind"] == "file"
+    await bench.do("set_playback", rate=2000)
+    await bench.do("create_configuration", name="again", document=write_configuration(bench.configuration))
+    await bench.do("activate_configuration", name="again")
+    uid = make_uid(9)
+    now = time.time_ns()
+    scan = Scan(uid=uid, dataset_id="x", config_id="cfg", start_ns=now - 600 * 10**9, stop_ns=now, nodes=("agent-1",))
+    await bench.do("record", scan=encode_scan(scan))
+    await bench.do("set_flow", flow="on")
+    await bench.until(lambda: bench.data()["source"]["uri"] == "", "the file is at its end")
+    assert bench.data()["flow"] == "off"
+    await bench.until(lambda: bench.data()["recordings"][uid]["state"] == "done", "the recording is over")
+    part = bench.directory / "data/.private" / f"{file_name(uid)}.part"
+    finish(part, None, "")
+    written = whole(BdfReader(part))
+    assert len(written) >= 3 and sum(written) >= len(written) - 2, written
 
 
 async def killed(bench: Bench, name: str, back: Callable[[], bool]) -> list[bool]:

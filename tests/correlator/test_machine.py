@@ -273,6 +273,10 @@ def test_what_ingest_refuses_is_not_kept() -> None:
     bench.step(IngestRefused(run=bench.run, action="create", name="b", reason="no memory"))
     bench.settle()
     assert bench.machine.held("b") is None and not bench.machine.ingest.queue
+    bench.step(IngestRefused(run=bench.run, action="flow", name="", reason="no such interface"))
+    assert not bench.machine.source.on and bench.machine.source.uri == SOURCE
+    bench.step(IngestRefused(run=bench.run, action="source", name="", reason="no such file"))
+    assert not bench.machine.source.uri
     assert any("no memory" in e.text for e in bench.effects if isinstance(e, Tell))
 
 
@@ -419,7 +423,9 @@ class Node(RuleBasedStateMachine):
         self.bench.step(TimerFired(name=timer.name, generation=timer.generation))
 
     @rule(
-        name=names, run=st.integers(0, 1), what=st.sampled_from(["activated", "destroyed", "refused", "eof", "ended"])
+        name=names,
+        run=st.integers(0, 1),
+        what=st.sampled_from(["activated", "destroyed", "refused", "no flow", "eof", "ended"]),
     )
     def ingest_says(self, name: str, run: int, what: str) -> None:
         run = self.bench.run - run
@@ -427,6 +433,7 @@ class Node(RuleBasedStateMachine):
             "activated": Activated(run=run, name=name, previous="", cut_ns=1),
             "destroyed": Destroyed(run=run, name=name),
             "refused": IngestRefused(run=run, action="create", name=name, reason="no"),
+            "no flow": IngestRefused(run=run, action="flow", name="", reason="no"),
             "eof": EndOfFile(run=run, uri=self.bench.machine.source.uri),
             "ended": IngestEnded(run=run, reason="signal 9"),
         }
