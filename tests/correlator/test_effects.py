@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from socs_bl.correlator.workdir import WorkDirectory, remove_left_over
 from socs_bl.services.process import Identity, identify, write_record
 from tests.correlator.dumps import observation
 from tests.correlator.test_vci import document, subband
-from tests.harness.agent_case import until
+from tests.harness.agent_case import pause, until
 
 TEXT = "flag ! integrate n=5 ! dvnorm ! fft ! bdf"
 
@@ -179,6 +180,40 @@ async def test_a_process_that_ends_before_it_answers(workdir: WorkDirectory) -> 
     process = await failing(Harness(workdir), workdir, ["--no-such-option"], words="use -h/--help")
     process.kill()
     await process.quit(1.0)
+    workdir.remove()
+
+
+ANSWERING = """
+import sys, time
+from pathlib import Path
+from socs_bl.correlator.control import ControlServer
+server = ControlServer(Path(sys.argv[1]))
+while True:
+    for request in server.requests():
+        request.respond(name="x")
+    time.sleep(0.01)
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_hangs_is_ended(workdir: WorkDirectory) -> None:
+    """It is stopped in its tracks: questions stay unanswered, and after its patience it is ended and told as such."""
+    harness, ended = Harness(workdir), list[str]()
+    (workdir.path / "answering.py").write_text(ANSWERING)
+    process = NodeProcess(
+        harness.reactor, "hanging", "answering", [str(workdir.socket(1))], workdir.socket(1), workdir.log("x"),
+        lambda report: None, ended.append,
+    )  # fmt: skip
+    await process.ready("WCBE_NAME_MSG")
+    process.patience = 0.05
+    assert (await process.ask("WCBE_NAME_MSG"))["name"] == "x"
+    os.kill(process.pid, signal.SIGSTOP)
+    for _ in range(3):
+        with pytest.raises(Retry):
+            await process.ask("WCBE_NAME_MSG", timeout=0.1)
+    await until(lambda: len(ended) == 1, "its end is told")
+    assert "signal 9" in ended[0]
+    await pause()  # the connection is given up in a turn of its own
     workdir.remove()
 
 
