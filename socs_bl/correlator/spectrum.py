@@ -20,6 +20,7 @@ from socs_bl.correlator.pipeline import Recipe
 
 LoopT = TypeVar("LoopT", bound=Callable[..., object])
 BLOCK_BYTES = 1 << 20  # of the lags worked on at a time: what the second-level cache of a core holds
+PADDING = 16  # lags between rows: rows a power of two apart would share few places of the cache
 SpectrumSums = npt.NDArray[np.complex128] | npt.NDArray[np.complex64]
 
 
@@ -55,7 +56,8 @@ class Transform:
         self._outwards = (np.arange(length) / length).astype(np.float32)
         self._taper = taper(lags, recipe)
         self._block = max(1, BLOCK_BYTES // (8 * lags))
-        self._scratch = np.zeros((self._block, lags), np.complex64)
+        self._lags = lags
+        self._scratch = np.zeros((self._block, lags + PADDING), np.complex64)
 
     def add(
         self,
@@ -88,8 +90,11 @@ class Transform:
             out = block.view(np.float32)
             prepare(pairs[part], counts[part], weights[part], self._taper, self._outwards, self._transforms, out)
             if self._transforms:
-                block = scipy.fft.fft(block, axis=-1, overwrite_x=True, workers=1)
-            add_averaged(block.view(np.float32), weights[part], self._span, fresh, numbers[part])
+                rows = block[:, : self._lags]
+                done = scipy.fft.fft(rows, axis=-1, overwrite_x=True, workers=1)
+                if done.ctypes.data != rows.ctypes.data:  # scipy may work in place, but does not promise to
+                    rows[:] = done
+            add_averaged(out, weights[part], self._span, fresh, numbers[part])
 
 
 def taper(lags: int, recipe: Recipe) -> npt.NDArray[np.float32]:
