@@ -1,4 +1,4 @@
-"""Have the simulated correlator observe its schedule, and wait until the node has finished all its recordings."""
+"""Have the simulated correlator observe its schedule, and show what its Executor says."""
 
 import sys
 import time
@@ -22,5 +22,7 @@ for session in widar.watch("observe"):
     for text in session["data"].get("said", [])[len(said) :]:
         print("Executor:", text, flush=True)
         said.append(text)
-print(session["messages"][-1][1])
+if not session["success"]:
+    sys.exit(session["messages"][-1][1])
+print(sum(text.startswith("scan ") for text in said), "scans observed")
 print("injected sources:", session["data"]["truth"])
