@@ -202,9 +202,13 @@ class Recordings(NodeCells):
         return name in self.names_recording() and not leaving
 
     def on_guard(self, uid: str) -> None:
-        """The stop is over by the clock on the wall; frame time decides."""
-        if self.recording(uid) is not None:
-            self.issue(ReadFrameTime(uid=uid), lane=f"time/{uid}")
+        """The stop is over by the clock on the wall; frame time decides, once processes run that could get frames."""
+        if self.recording(uid) is None:
+            return
+        if self.ingest.stage is not Stage.RUNNING or any(not wait.sent for wait in self.ingest.queue[:1]):
+            self.arm(f"guard/{uid}", self.settings.frame_patience)
+            return
+        self.issue(ReadFrameTime(uid=uid), lane=f"time/{uid}")
 
     def on_frame_time(self, event: FrameTimeRead) -> None:
         """As long as frames come and are not there yet, wait; otherwise end it."""

@@ -331,6 +331,21 @@ def test_a_recording_without_frames_ends_all_the_same() -> None:
     assert [e.integrations for e in bench.of(WriteMarker)] == [0]
 
 
+def test_a_recording_of_the_past_waits_for_its_pipelines() -> None:
+    """A file that is played has times long gone: its recording is not ended while the pipelines are still starting."""
+    bench = Bench()
+    bench.settle()
+    bench.ask(SourceAsked(uri="file:///x.blf"))
+    bench.ask(CreateAsked(name="a", document="a", pipes=pipes("P0")))
+    bench.ask(ActivateAsked(name="a"))
+    bench.ask(record_asked(1, -500.0, -400.0))
+    timer = bench.machine.timers["guard/uid:///evla/bdf/1"]
+    bench.step(TimerFired(name=timer.name, generation=timer.generation))
+    assert not bench.of(ReadFrameTime) and timer.name in bench.machine.timers
+    bench.settle()
+    assert [e.uid for e in bench.effects if isinstance(e, SendRecording)] == ["uid:///evla/bdf/1"]
+
+
 def test_a_full_disk_ends_one_pipeline_s_part() -> None:
     """A fault of one pipeline is told and marks the recording as aborted; the next recording is told to it as ever."""
     bench = flowing()
