@@ -37,9 +37,11 @@ class Cells:
         self._widths = [table.widths for table in self._tables]
         # Room for flags, times and durations: for each window the cells in it, and where they are.
         self._beside: dict[int, list[tuple[Array, Vectors]]] = {}
+        self._rooms: dict[int, int] = {}
         for number, table in enumerate(self._tables):
             if table.part in META_PARTS:
                 room = np.empty(table.nbytes, np.uint8)
+                self._rooms[number] = address_of(room)
                 rows = address_of(room) + table.row_bytes * np.arange(table.rows)
                 starts = table.dtype.itemsize * np.asarray(table.starts)
                 self._beside[number] = [
@@ -102,9 +104,13 @@ class Cells:
     def parts(self) -> dict[str, Vectors]:
         """All cells of each part in the order of the file; they must be complete."""
         found: dict[str, list[Vectors]] = {}
-        for table, addresses, widths in zip(self._tables, self._addresses, self._widths, strict=True):
-            found.setdefault(table.part, []).append(vectors_of(addresses, widths))
-        return {part: merged(np.concatenate(tables)) for part, tables in found.items()}
+        for number, table in enumerate(self._tables):
+            if number in self._beside:  # side by side already
+                vectors = np.array([[self._rooms[number], table.nbytes]])
+            else:
+                vectors = merged(vectors_of(self._addresses[number], self._widths[number]))
+            found.setdefault(table.part, []).append(vectors)
+        return {part: np.concatenate(tables) for part, tables in found.items()}
 
     def runs(self) -> Iterator[tuple[int, Vectors]]:
         """Byte of the block, and the cells that lie there side by side: flags last, so that what is flagged good is there."""

@@ -85,12 +85,13 @@ class GrowingFile:
             When the disk does not take it; the block is not there.
         """
         offset = self._layout.offset(block)
-        last = os.fstat(self._descriptor).st_size <= offset + self._layout.block_bytes
-        if not last:
+        size = os.fstat(self._descriptor).st_size
+        if size > offset + self._layout.block_bytes:
             self._write_empty(block, offset)
             return False
         try:
-            os.ftruncate(self._descriptor, offset)  # whoever began it was killed
+            if size > offset:  # whoever began it was killed
+                os.ftruncate(self._descriptor, offset)
             if whole is None:
                 self._write_empty(block, offset)
             else:
