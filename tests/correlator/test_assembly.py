@@ -149,7 +149,7 @@ SHAPES = {
 
 @st.composite
 def arrivals(draw: st.DrawFn, config: Configuration, dumps: int) -> list[Arrival]:
-    """Frames of some dumps: some lost, some twice, displaced by up to four dumps."""
+    """Frames of some dumps: some lost, some twice, some late."""
     sent = [
         (product, cell, dump)
         for dump in range(dumps)
@@ -157,10 +157,15 @@ def arrivals(draw: st.DrawFn, config: Configuration, dumps: int) -> list[Arrival
         for cell in range(len(cells(config.products[product])))
     ]
     copies = draw(st.lists(st.sampled_from([0, 1, 1, 1, 2, 3]), min_size=len(sent), max_size=len(sent)))
-    reach = draw(st.sampled_from([0, len(sent) // dumps, 4 * len(sent) // dumps]))
+    of_dump = len(sent) // dumps
+    # Whole dumps come late, single frames come very late, and all are stirred.
+    shifts = draw(st.lists(st.sampled_from([0, 0, 0, 1, 3, 5]), min_size=dumps, max_size=dumps))
+    reach = draw(st.sampled_from([0, of_dump, 3 * of_dump]))
     moved = []
     for place, (arrival, count) in enumerate(zip(sent, copies, strict=True)):
-        moved += [(place + draw(st.integers(0, reach)), arrival) for _ in range(count)]
+        for _ in range(count):
+            delay = draw(st.sampled_from([0] * 9 + [8 * of_dump])) + shifts[arrival[2]] * of_dump
+            moved.append((place + delay + draw(st.integers(0, reach)), arrival))
     arrived = [arrival for _, arrival in sorted(moved, key=lambda item: item[0])]
     newest = -1  # further ahead is a wrong clock, which has tests of its own
     for _, _, dump in arrived:
@@ -229,6 +234,20 @@ def test_within_the_time_out_order_does_not_matter(shape: str) -> None:
         assert results[0] == results[1]
 
     holds()
+
+
+@pytest.mark.parametrize("delay", [5, 6])
+def test_the_time_out_is_exact(benches: list[Bench], delay: int) -> None:
+    """A dump that nobody has seen can begin until its time-out, and not one dump later."""
+    config = configuration(2)
+    benches.append(bench := Bench(config))
+    for dump in [*range(1, delay + 1), 0]:
+        bench.take(dump_of(config, dump)[:1])
+    bench.assembler.idle()
+    emitted = 6 if delay == 5 else delay
+    late = {} if delay == 5 else {"late": 1}
+    assert bench.totals() == {"good": emitted, "missing": emitted, "unknown": 1, **late}
+    assert len(bench.emitted()) == emitted
 
 
 # -- bad frames -------------------------------------------------------------------------------------------------------
@@ -351,8 +370,10 @@ def test_one_board_with_a_wrong_clock(benches: list[Bench]) -> None:
         frames = dump_of(config, dump)
         for number in range(3):
             frames[number] = frame(config.products[number], (0, 0, 0), dump, board=number)
-        wrong = [frame(config.products[3], (0, 0, 0), dump, board=9, seconds=second) for second in (5, 2**32 - 5)]
-        bench.take([*frames[:2], *wrong * 40, *frames[2:]])
+        past, future = (
+            frame(config.products[3], (0, 0, 0), dump, board=9, seconds=second) for second in (5, 2**32 - 5)
+        )
+        bench.take([*frames[:2], *[past] * 40, *[future] * 40, *frames[2:]])
     assert bench.totals() == {"good": 12, "implausible": 240, "unknown": 1}
     assert len(bench.emitted()) == 3 and bench.assembler.jumps == 0
 
