@@ -16,7 +16,7 @@ from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_j
 from socs_bl.bdf.scan import decode_scan, encode_scan, parse_uid
 from socs_bl.core.clock import SystemClock
 from socs_bl.core.config import check, load
-from socs_bl.core.errors import Refused, SocsError
+from socs_bl.core.errors import Refused
 from socs_bl.core.journal import Journal
 from socs_bl.correlator.bring import Brought, bring, read_file
 from socs_bl.correlator.config import NodeConfig
@@ -36,7 +36,6 @@ from socs_bl.correlator.model import (
     PlaybackAsked,
     RecordAsked,
     SourceAsked,
-    Stage,
     StopAsked,
 )
 from socs_bl.correlator.names import parse_name
@@ -492,21 +491,11 @@ class CBEPipeline(MachineAgent[NodeMachine]):
         return self.performer
 
     async def _look(self) -> Mapping[str, Any]:
-        config = self.config
         published = os.environ.get("WCBE_BDFDIR", "")
-        bdfdir = config.bdfdir or (Path(published) / ".private" if published else "")
-        settings = {
-            "node": self.instance,
-            "ring_bytes": config.ring_bytes,
-            "configurations": config.configurations,
-            "recordings": config.recordings,
-            "frame_patience": config.frame_patience,
-            **config.restart.model_dump(),
-        }
-        document = (
-            write_configuration(Configuration(DEFAULT_CONFIGURATION)) if self.args.default_configuration else None
-        )
-        return {"settings": settings, "bdfdir": str(bdfdir), "default_document": document}
+        bdfdir = self.config.bdfdir or (Path(published) / ".private" if published else "")
+        empty = write_configuration(Configuration(DEFAULT_CONFIGURATION)) if self.args.default_configuration else None
+        settings = self.config.for_machine(self.instance)
+        return {"settings": settings, "bdfdir": str(bdfdir), "default_document": empty}
 
     async def _do(self, event: Any) -> None:
         """Have the machine decide, and show what it has decided."""
@@ -519,20 +508,9 @@ class CBEPipeline(MachineAgent[NodeMachine]):
         return self.performer
 
     async def _read_statuses(self) -> None:
-        """Ask all processes how they are; who does not answer is shown without numbers."""
-        machine, performer = self.running().machine, self._working()
-        try:
-            self._ingest = await performer.ask_ingest("WCBE_STATUS_MSG")
-        except SocsError:
-            self._ingest = {}
+        machine = self.running().machine
         lines = [line for held in machine.all_held() for line in machine.lines_of(held)]
-        statuses: dict[tuple[str, str], Status] = {}
-        for name, pipe in [(line.configuration, line.pipe) for line in lines if line.stage is Stage.RUNNING]:
-            try:
-                statuses[name, pipe] = await performer.ask_pipeline(name, pipe, "WCBE_STATUS_MSG")
-            except SocsError:
-                continue
-        self._pipelines = statuses
+        self._ingest, self._pipelines = await self._working().read_statuses(lines)
 
     def _refresh(self) -> None:
         session = self.session("run")

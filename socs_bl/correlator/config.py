@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -72,3 +72,8 @@ class NodeConfig(Config):
     end_seconds: float = Field(default=10.0, gt=0)
     frame_patience: float = Field(default=10.0, gt=0)
     restart: RestartPolicy = RestartPolicy()
+
+    def for_machine(self, node: str) -> dict[str, Any]:
+        """What the machine must know of it; see `socs_bl.correlator.model.Settings`."""
+        known = {name: getattr(self, name) for name in ("ring_bytes", "configurations", "recordings", "frame_patience")}
+        return {"node": node, **known, **self.restart.model_dump()}

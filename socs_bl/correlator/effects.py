@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from socs_bl.bdf.scan import file_name
 from socs_bl.core.effect import Effect
-from socs_bl.core.errors import Refused, Retry
+from socs_bl.core.errors import Refused, Retry, SocsError
 from socs_bl.core.event import Event
 from socs_bl.core.whole_file import write_whole
 from socs_bl.correlator.children import NodeProcess
@@ -28,6 +29,7 @@ from socs_bl.correlator.model import (
     Held,
     IngestEnded,
     IngestRefused,
+    Line,
     PipelineEnded,
     ReadFrameTime,
     Recording,
@@ -38,6 +40,7 @@ from socs_bl.correlator.model import (
     SetFramedump,
     SetPlayback,
     SetSource,
+    Stage,
     StartIngest,
     StartPipeline,
     StopPipeline,
@@ -232,7 +235,6 @@ class Performer:
         recordings.write_bytes(msgspec.json.encode(wanted))
         arguments += ["--recordings", str(recordings)]
         lag_sets = self._config.bls_directory or self._workdir.path.parent / f"{self._node}.bls"
-        lag_sets.mkdir(parents=True, exist_ok=True)
         arguments += ["--bls-directory", str(lag_sets), text]
         process = NodeProcess(
             self._reactor,
@@ -287,6 +289,18 @@ class Performer:
     async def ask_pipeline(self, name: str, pipe: str, type: str, kind: str = "query", **fields: Any) -> Status:
         """Ask a pipeline something; raises as `ask_ingest` does."""
         return await self._pipeline(name, pipe).ask(type, kind, STATUS_SECONDS, **fields)
+
+    async def read_statuses(self, lines: Iterable[Line]) -> tuple[Status, dict[tuple[str, str], Status]]:
+        """What ingest and the pipelines that run say of themselves; nothing of those that do not answer."""
+        ingest: Status = {}
+        with contextlib.suppress(SocsError):
+            ingest = await self.ask_ingest("WCBE_STATUS_MSG")
+        found: dict[tuple[str, str], Status] = {}
+        for line in [line for line in lines if line.stage is Stage.RUNNING]:
+            with contextlib.suppress(SocsError):
+                status = await self.ask_pipeline(line.configuration, line.pipe, "WCBE_STATUS_MSG")
+                found[line.configuration, line.pipe] = status
+        return ingest, found
 
     def pids(self) -> dict[str, int]:
         """Process ids by name."""

@@ -50,9 +50,9 @@ def test_left_over_directories_are_removed(workdir: WorkDirectory, tmp_path: Pat
     for name, instance, owner in (("cbe1", "cbe-01", dead), ("cbe2", "cbe-02", dead), ("cbe3", "cbe-01", mine)):
         for path in (tmp_path / name, tmp_path / "shm" / name):
             path.mkdir()
-        write_record(tmp_path / name, instance, owner)
+            write_record(path, instance, owner)
     (tmp_path / "cbeX").mkdir()
-    assert remove_left_over("cbe-01", tmp_path, tmp_path / "shm") == 1
+    assert remove_left_over("cbe-01", tmp_path, tmp_path / "shm") == 2
     assert sorted(path.name for path in tmp_path.glob("cbe?")) == ["cbe2", "cbe3", "cbeX"]
     assert not (tmp_path / "shm/cbe1").exists() and (tmp_path / "shm/cbe3").exists()
     workdir.remove()
