@@ -21,9 +21,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from socs_bl.cli.demo_correlator import correlator_json, run_correlator, show_correlator
+from socs_bl.cli.demo_correlator import run_correlator
 from socs_bl.cli.demo_report import Outcome, collect, picture, show
 from socs_bl.cli.demo_timeline import read_timeline, show_timeline
+from socs_bl.cli.demo_visibility_report import correlator_json, show_correlator
 from socs_bl.cli.up import StartProgress, interruptible
 from socs_bl.commensal.timeline import Row
 from socs_bl.core.clock import compact_utc, iso_utc

@@ -18,7 +18,8 @@ from tests.harness.live import REPOSITORY, wait_until
 pytestmark = [pytest.mark.live, pytest.mark.network]
 
 PATIENCE = 240.0
-LOOKS = ("ls", "grep", "python -c", "OCS_CONFIG_DIR=$PWD/run ocs-client-cli")  # repeated until they print what the page shows
+# Repeated until they print what the page shows.
+LOOKS = ("ls", "grep", "python -c", "OCS_CONFIG_DIR=$PWD/run ocs-client-cli")
 PROGRAMS = Path(sys.executable).parent
 
 
