@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -15,15 +17,32 @@ LoopT = TypeVar("LoopT", bound=Callable[..., object])
 
 
 _njit: Any = numba.njit
+config: Any = numba.config
+
+
+# What compiled loops take constants from, or are made with. numba itself looks at the file of the loop alone.
+_SOURCES = ("kernel", "wire", "plan", "lookup", "counters")
 
 
 def kernel(function: LoopT) -> LoopT:
     """Compile `function` at its first call, without the interpreter lock; the machine code is kept on disk.
 
-    The function allocates nothing; without numba's runtime (NRT) it does not count references to its arrays either,
-    which costs more than a whole frame does.
+    What is kept is used again as long as neither the loop nor the layouts it was compiled for have changed. The function
+    allocates nothing; without numba's runtime (NRT) it does not count references to its arrays either, which costs more
+    than a whole frame does.
     """
-    return cast(LoopT, _njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function))
+    before, config.CACHE_DIR = config.CACHE_DIR, str(_cache_directory())
+    try:
+        return cast(LoopT, _njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function))
+    finally:
+        config.CACHE_DIR = before
+
+
+def _cache_directory() -> Path:
+    folder, digest = Path(__file__).parent, hashlib.blake2b(digest_size=8)
+    for name in _SOURCES:
+        digest.update((folder / f"{name}.py").read_bytes())
+    return Path(config.CACHE_DIR or folder / "__pycache__") / f"loops-{digest.hexdigest()}"
 
 
 def inner(function: LoopT) -> LoopT:

@@ -40,7 +40,7 @@ MAGIC = 0x676E6972_67616C  # "lagring"
 VERSION = 1
 LOCK_PATIENCE = 0.1  # seconds the writer waits for a reader that is stopped while it takes a slot
 PATIENCE_STEP_S = 0.002
-READER_PATIENCE = 2.0  # seconds a new reader waits for the lock of the one before
+READER_PATIENCE = 1.0  # seconds a new reader waits for the lock of the one before
 REASON_BYTES = 48
 
 _HEAD = np.dtype(
