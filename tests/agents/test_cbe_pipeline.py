@@ -38,7 +38,7 @@ DUMP_NS = 50_000_000
 INTEGRATION_NS = 4 * DUMP_NS
 TEXT = "flag ! integrate n=4 ! dvnorm ! fft ! bdf"
 # The rings hold the dumps of the time that a pipeline needs to start on a busy machine.
-CONFIG = "slots: 512\nframe_patience: 5\nrestart: {first_pause: 0.1}\n"
+CONFIG = "slots: 512\nframe_patience: 2\nrestart: {first_pause: 0.1}\n"
 PATIENCE = 90.0
 EMPTY = write_configuration(Configuration("c0"))
 
