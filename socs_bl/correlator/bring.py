@@ -15,6 +15,7 @@ from socs_bl.correlator.ring import choose_slots, ring_bytes
 from socs_bl.correlator.vci import is_vci, parse_vci
 
 PATIENCE_NS = 500_000_000  # a dump stays open for so long at least
+SHARE = 4  # of the memory for rings, the part that one configuration may keep for pipelines that are behind
 
 
 class Brought(NamedTuple):
@@ -48,8 +49,9 @@ def bring(text: str, name: str, config: NodeConfig) -> Brought:
     plans = {pipe: make_plan(configuration.pipe_products(pipe.name)) for pipe in configuration.pipes}
     plans = {pipe: plan for pipe, plan in plans.items() if plan.products}
     dump = configuration.dump_ns
-    slots = config.slots or max(
-        (choose_slots(plan, max(3 * dump, PATIENCE_NS), dump, config.ring_bytes) for plan in plans.values()), default=0
+    window, spare = max(3 * dump, PATIENCE_NS), config.ring_bytes // (SHARE * max(1, len(plans)))
+    slots = config.slots or min(
+        (choose_slots(plan, window, dump, config.ring_bytes, spare) for plan in plans.values()), default=0
     )
     pipes = [PipeText(pipe.name, pipe.text, ring_bytes(plan, slots)) for pipe, plan in plans.items()]
     return Brought(text, tuple(pipes), slots)

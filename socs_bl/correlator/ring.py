@@ -35,6 +35,8 @@ from socs_bl.correlator.plan import Plan
 FREE, OPEN, READY, CLAIMED = 0, 1, 2, 3
 MINIMUM_SLOTS = 4  # one being filled, one ready, one being worked on, one to go on with
 DEFAULT_SLOTS = 8
+MOST_BEHIND = 512
+RESTART_NS = 5_000_000_000  # a lag pipeline that was killed is at work again after so long
 PAGE = 4096
 MAGIC = 0x676E6972_67616C  # "lagring"
 VERSION = 1
@@ -92,8 +94,8 @@ def ring_bytes(plan: Plan, slots: int = DEFAULT_SLOTS) -> int:
     return _data_offset(slots) + slots * slot_stride(plan)
 
 
-def choose_slots(plan: Plan, window_ns: int, dump_ns: int, limit_bytes: int) -> int:
-    """How many slots a ring gets: the dumps that can be open together, and a few for the pipeline to fall behind.
+def choose_slots(plan: Plan, window_ns: int, dump_ns: int, limit_bytes: int, spare_bytes: int = 0) -> int:
+    """How many slots a ring gets: the dumps that can be open together, and some for the pipeline to fall behind.
 
     Parameters
     ----------
@@ -104,13 +106,19 @@ def choose_slots(plan: Plan, window_ns: int, dump_ns: int, limit_bytes: int) -> 
         Length of a dump; 0: unknown.
     limit_bytes : int
         The largest file allowed.
+    spare_bytes : int
+        What may be spent on the dumps that come while a pipeline is started again; a few are kept anyway.
 
     Raises
     ------
     Refused
         When not even `MINIMUM_SLOTS` fit.
     """
-    wanted = DEFAULT_SLOTS + (-(-window_ns // dump_ns) if dump_ns else DEFAULT_SLOTS)
+    behind, together = DEFAULT_SLOTS, DEFAULT_SLOTS
+    if dump_ns:
+        together = -(-window_ns // dump_ns)
+        behind = max(behind, min(RESTART_NS // dump_ns, spare_bytes // slot_stride(plan), MOST_BEHIND))
+    wanted = behind + together
     slots = min(wanted, (limit_bytes - _data_offset(wanted)) // slot_stride(plan))
     if slots < MINIMUM_SLOTS:
         raise Refused(

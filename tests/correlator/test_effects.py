@@ -74,7 +74,7 @@ def test_documents_are_brought(tmp_path: Path) -> None:
     text = write_configuration(observation(TEXT, stations=2))
     brought = bring(text, "c1", NodeConfig())
     assert brought.document == text and [pipe.name for pipe in brought.pipes] == ["P0"]
-    assert brought.slots == 8 + 5, "half a second of dumps of 0.1 s is open"
+    assert brought.slots == 50 + 5, "half a second of dumps of 0.1 s is open; a restart takes five seconds"
     assert brought.pipes[0].ring_bytes > brought.slots * 10 * 1024
     assert bring(text, "c1", NodeConfig(slots=100)).pipes[0].ring_bytes > 100 * 10 * 1024
     assert [pipe.text for pipe in bring(document(subband(0)), "c1", NodeConfig()).pipes] == [

@@ -177,6 +177,8 @@ def test_memory_is_had_or_refused(path: Path) -> None:
         RingWriter(path, huge, 1 << 16)
     assert list(path.parent.iterdir()) == []
     assert choose_slots(PLAN, 500_000_000, 100_000_000, 1 << 30) == 13
+    assert choose_slots(PLAN, 500_000_000, 100_000_000, 1 << 30, 1 << 28) == 55  # five seconds of dumps, for a restart
+    assert choose_slots(PLAN, 500_000_000, 100_000_000, 1 << 30, 4096) == 13
     assert ring_bytes(PLAN, choose_slots(PLAN, 500_000_000, 1_000_000, 1 << 20)) <= 1 << 20
     with pytest.raises(Refused, match="does not fit"):
         choose_slots(huge, 10**9, 10**8, 1 << 20)
