@@ -30,7 +30,7 @@ from socs_bl.correlator.configuration import (
     Window,
 )
 from socs_bl.correlator.names import parse_name
-from socs_bl.correlator.pipeline import parse_pipeline
+from socs_bl.correlator.pipeline import Recipe, make_recipe, parse_pipeline
 
 SCHEMA = Path(__file__).with_name("schema") / "config.rng"
 LIMIT = 64 << 20  # bytes: the configuration of a whole correlator has some ten million
@@ -171,6 +171,8 @@ class _Reader:
         self._products: dict[str, Product] = {}
         self._windows: dict[str, tuple[Subarray, Window]] = {}
         self._pipes: dict[str, Pipe] = {}
+        self._recipes: dict[str, Recipe] = {}
+        self._written: dict[str, str] = {}  # by subarray: the first pipe that writes its file
 
     def read(self, name: str) -> Configuration:
         """The configuration, called `name` unless that is empty."""
@@ -315,7 +317,7 @@ class _Reader:
     def _read_pipe(self, element: etree._Element) -> None:
         pipe = Pipe(self._identity(element), str(element.get("desc")))
         try:
-            parse_pipeline(pipe.text)
+            self._recipes[pipe.name] = make_recipe(parse_pipeline(pipe.text))
         except Refused as error:
             self._refuse(element, f"pipe {pipe.name}: {error}")
         self._pipes[pipe.name] = pipe
@@ -330,6 +332,7 @@ class _Reader:
                 self._refuse(element, f"sw={window!r} is no window; name one of the document's sw elements")
             if pipe not in self._pipes:
                 self._refuse(element, f"pipe={pipe!r} is no pipe; name one of the document's pipe elements")
+            self._check_file(element, self._windows[window][0].name, pipe)
             shapes: Counter[tuple[int, int]] = Counter()
             for item in element:
                 product = self._products.get(str(item.get("id")))
@@ -354,6 +357,26 @@ class _Reader:
             assignments = tuple(Assignment(str(item.get("id")), str(item.get("pol"))) for item in element)
             mappings.append(Mapping(window, pipe, assignments))
         return tuple(mappings)
+
+    def _check_file(self, element: etree._Element, subarray: str, pipe: str) -> None:
+        """What is written for a subarray stands in one file: with one length of integrations, spectra or lags."""
+        recipe = self._recipes[pipe]
+        if not recipe.output:
+            return
+        first = self._written.setdefault(subarray, pipe)
+        other = self._recipes[first]
+        if recipe.dumps != other.dumps:
+            self._refuse(
+                element,
+                f"pipe {pipe} integrates {recipe.dumps} dumps, {first} {other.dumps}, and both write the files of "
+                f"{subarray}; give both the same n, or their windows subarrays of their own",
+            )
+        if recipe.transforms != other.transforms:
+            self._refuse(
+                element,
+                f"of pipes {first} and {pipe} one has an fft, and both write the files of {subarray}, which hold spectra or "
+                "lags; give both an fft, or their windows subarrays of their own",
+            )
 
     def _check_place(self, element: etree._Element, product: Product, polarisation: str, name: str) -> None:
         subarray, window = self._windows[name]

@@ -117,6 +117,40 @@ def test_what_is_wrong_is_told_with_its_line(document: str, line: int, words: st
     assert f"configuration c1, line {line}:" in text and words in text, text
 
 
+def two_pipes(second: str) -> str:
+    """The document with its auto product in a window of its own, through a second pipe."""
+    window = '<sw id="w2" swbb="AC_8BIT" sw="2" nchan="64" bw="64e6" sb="U" cross="RR" sd="RR"/>'
+    parts = {
+        "  </sub>": f"   {window}\n  </sub>",
+        "  <map ": f'  <pipe id="P1" desc="{second}"/>\n  <map ',
+        '   <p id="a1" pol="RR"/>\n': "",
+        " </pipelineConfig>": '  <map sw="w2" pipe="P1"><p id="a1" pol="RR"/></map>\n </pipelineConfig>',
+    }
+    document = DOCUMENT
+    for old, new in parts.items():
+        document = document.replace(old, new)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ("flag ! integrate n=4 ! dvnorm ! fft ! bdf", "integrates 4 dumps, P0 5"),
+        ("flag ! dvnorm ! fft ! bdf", "integrates 1 dumps, P0 5"),
+        ("flag ! integrate n=5 ! dvnorm ! bdf", "spectra or lags"),
+    ],
+)
+def test_pipes_that_write_one_file_agree(second: str, words: str) -> None:
+    """A file has one length of integrations, and spectra or lags: refused when made, not when a scan is recorded."""
+    with pytest.raises(Refused, match=words) as refused:
+        parse_configuration(two_pipes(second))
+    assert "line 22:" in str(refused.value)
+    for other in ("flag ! dvnorm ! fft ! integrate n=5 ! accnorm ! bdf", "flag ! integrate n=4 ! dvnorm ! fft ! null"):
+        assert len(parse_configuration(two_pipes(other)).pipes) == 2, (
+            "the order of steps may differ; null writes nothing"
+        )
+
+
 @pytest.mark.parametrize(
     "document",
     [
