@@ -29,6 +29,7 @@ from socs_bl.correlator.configuration import (
     Subarray,
     Window,
 )
+from socs_bl.correlator.file_header import check_subarray
 from socs_bl.correlator.names import parse_name
 from socs_bl.correlator.pipeline import Recipe, make_recipe, parse_pipeline
 
@@ -169,6 +170,7 @@ class _Reader:
         self._ids: set[str] = set()
         self._streams: dict[str, Stream] = {}
         self._products: dict[str, Product] = {}
+        self._subarrays: dict[str, Subarray] = {}
         self._windows: dict[str, tuple[Subarray, Window]] = {}
         self._pipes: dict[str, Pipe] = {}
         self._recipes: dict[str, Recipe] = {}
@@ -290,6 +292,7 @@ class _Reader:
                 self._refuse(item, f"sw {window.number} of {window.baseband} is there twice; number the windows from 1")
             windows[place] = window
         subarray = Subarray(name, element.get("cfg", ""), tuple(antennas), tuple(windows.values()))
+        self._subarrays[name] = subarray
         self._windows.update({window.name: (subarray, window) for window in subarray.windows})
         return subarray
 
@@ -326,6 +329,7 @@ class _Reader:
         mappings = []
         mapped: dict[str, str] = {}
         places: dict[tuple[str, int, int, str], str] = {}
+        writers: dict[tuple[str, int, int], etree._Element] = {}
         for element in elements:
             window, pipe = str(element.get("sw")), str(element.get("pipe"))
             if window not in self._windows:
@@ -351,6 +355,12 @@ class _Reader:
                         item, f"{product.name} goes where {places[place]} goes already: {polarisation} of {window}"
                     )
                 places[place] = product.name
+                if self._recipes[pipe].output and writers.setdefault(place[:3], element) is not element:
+                    self._refuse(
+                        item,
+                        f"{product.name}: other polarisations of stations {place[1]} and {place[2]} of {window} are in another "
+                        "map; they are written together, put them into one",
+                    )
                 if (product.lags, product.bins) not in shapes:
                     self._check_shape(item, product, window, pipe)
                 shapes[product.lags, product.bins] += 1
@@ -363,6 +373,11 @@ class _Reader:
         recipe = self._recipes[pipe]
         if not recipe.output:
             return
+        if subarray not in self._written:
+            try:
+                check_subarray(self._subarrays[subarray])
+            except Refused as error:
+                self._refuse(element, f"the files of {subarray}, which pipe {pipe} writes, cannot be: {error}")
         first = self._written.setdefault(subarray, pipe)
         other = self._recipes[first]
         if recipe.dumps != other.dumps:

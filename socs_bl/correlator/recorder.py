@@ -21,8 +21,9 @@ from socs_bl.bdf.scan import Scan, ScanAntenna, ScanWindow, unix_ns
 from socs_bl.bdf.writer import BdfWriter, Piece, part_path
 from socs_bl.core.errors import Faulty, Lost, Refused
 from socs_bl.correlator.configuration import Configuration, Subarray, Window
+from socs_bl.correlator.file_header import make_header
 from socs_bl.correlator.integration import Spectra
-from socs_bl.correlator.output import WindowOutput, make_header
+from socs_bl.correlator.output import WindowOutput
 from socs_bl.correlator.stage import Integration
 
 QUEUED = 4  # integrations of a recording that wait for the disk: what bounds the memory
@@ -282,7 +283,7 @@ class Recorder:
             if done.partial and not part_path(recording.directory, scan.uid).exists():
                 recording.early += 1
                 return
-            header = make_header(scan, recording.subarray, done.grid, done.start_ns)
+            header = make_header(scan, recording.subarray, done.grid.interval_ns, done.start_ns)
             recording.writer = self._open_writer(recording.directory, header, scan)
             recording.first, _ = done.grid.place(unix_ns(recording.writer.header.start_ns))
         if done.number < recording.first:

@@ -102,6 +102,9 @@ def change(old: str, new: str) -> str:
         (change("! fft ! bdf", "! bdf"), 18, "gives 128 channels"),
         (change("! fft ! bdf", "! fft ! boxcar span=3 ! bdf"), 18, "span=3 of pipe P0 does not divide 64"),
         (change("! fft ! bdf", "! ffft ! bdf"), 16, "pipe P0: position"),
+        (change('cross="RR"', 'cross="RR RL LL"'), 17, "the files of sa0, which pipe P0 writes, cannot be: window 'AC_8BIT' 1"),
+        (change('sd="RR"', 'sd="RR RL LR"'), 17, "of three auto products one is mixed"),
+        (change('swbb="AC_8BIT"', 'swbb="AC-8"'), 17, "a baseband is 1-32 letters"),
         (change('sd="RR"/>', 'sd="RR" nbin="2"/>'), 18, "has bins=1, window w1 nbin=2"),
         (change('dump="100000"', 'dump="0.0001"'), 2, "no whole number of nanoseconds"),
         (change("</sub>", '<sub id="sb"/></sub>'), 13, "a sub has id"),
@@ -149,6 +152,24 @@ def test_pipes_that_write_one_file_agree(second: str, words: str) -> None:
         assert len(parse_configuration(two_pipes(other)).pipes) == 2, (
             "the order of steps may differ; null writes nothing"
         )
+
+
+@pytest.mark.parametrize("pipe", ["P0", "P1"])
+def test_polarisations_of_a_baseline_go_together(pipe: str) -> None:
+    """What one map writes of a baseline another would overwrite, in one pipeline or two: refused."""
+    parts = {
+        'cross="RR"': 'cross="RR LL"',
+        '  <strm id="s2a"': '  <strm id="s1b" stn="1" bb="1" sb="3"/>\n  <strm id="s2b" stn="2" bb="1" sb="3"/>\n  <strm id="s2a"',
+        '  <product4 id="a1"': '  <product4 id="q1" x="s1b" y="s2b" lags="128"/>\n  <product4 id="a1"',
+        "  <map ": '  <pipe id="P1" desc="flag ! integrate n=5 ! dvnorm ! fft ! bdf"/>\n  <map ',
+        " </pipelineConfig>": f'  <map sw="w1" pipe="{pipe}"><p id="q1" pol="LL"/></map>\n </pipelineConfig>',
+    }
+    document = DOCUMENT
+    for old, new in parts.items():
+        document = document.replace(old, new)
+    with pytest.raises(Refused, match=r"line 25: q1: other polarisations of stations 1 and 2 of w1 are in another map"):
+        parse_configuration(document)
+    assert len(parse_configuration(document.replace("dvnorm ! fft ! bdf", "dvnorm ! fft ! null", 1)).mappings) == 2
 
 
 @pytest.mark.parametrize(
