@@ -115,6 +115,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
                  "bdfdir": "/data/wcbe/.private",
                  "framedump": {"mode": "none", "directory": "", "size": 0},
                  "counters": {"frames": 1451520, "pipelines_integrations": 12},
+                 "boards": {"1": {"good": 725760}, "2": {"good": 725760}}, "last_bad": {},
                  "recordings": {"uid:///evla/bdf/1795233600123": {"state": "open", "start_ns": 1795233605000000000,
                      "stop_ns": 0, "directory": "/data/wcbe/.private", "integrations": 0, "dropped": 0, "reason": "",
                      "writers": {"04_12_59/P0": "open"}}},
@@ -123,7 +124,8 @@ class CBEPipeline(MachineAgent[NodeMachine]):
                  "fault": "", "timestamp": 1795233610.0, "sequence": 12}
 
             'pending' is what was asked and is not done, in the order of asking; 'active' is None until frames have come.
-            'integrations' of a recording are counted when a pipeline has closed its part.
+            'integrations' of a recording are counted when a pipeline has closed its part. 'boards' counts what became of
+            each board's frames, by serial number; 'last_bad' has kind, byte and origin of the last bad one.
         """
         workdir = WorkDirectory(self.instance, self.config.ring_directory)
         journal = self.open_journal(JOURNAL + self.instance)

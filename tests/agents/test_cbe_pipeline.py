@@ -225,6 +225,7 @@ async def test_from_frames_to_a_file_over_direct_switches(bench: Bench) -> None:
     assert sum(written) >= 6, written
     data = bench.data()
     assert data["counters"]["frames"] > 1000 and data["counters"]["bad"] == data["counters"]["missing"] == 0
+    assert sum(board["good"] for board in data["boards"].values()) == data["counters"]["good"] and not data["last_bad"]
     assert set(data["recordings"][second]["writers"]) == {"a/P0", "b/P0", "c/P0"}
     document = (await bench.do("read_document", name="a"))["data"]
     assert document["text"] == write_configuration(bench.configuration) and document["total"] == len(document["text"])
