@@ -227,9 +227,19 @@ class Assembler:
         self._set(NEWEST=NOWHERE, CUT=NOWHERE, CLOSED=NOWHERE, OLDEST=decode.NEVER, BAD_MESSAGE=NOWHERE)
         self._new_window()
 
-    def take(self, batch: Batch, origin: Callable[[int], str] = str) -> None:
-        """Take in a batch; `origin` says where a message of it came from."""
+    def take(self, batch: Batch, origin: Callable[[int], str] = str, silence_s: float = 0.0) -> None:
+        """Take in a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+        origin : callable
+            Says where a message of it came from.
+        silence_s : float
+            For how long no frame was believed: time may have gone on so much.
+        """
         registers = self._registers
+        self._new_window(round(silence_s * 1e9))
         registers[decode.MESSAGE] = registers[decode.OFFSET] = 0
         registers[decode.BAD_MESSAGE] = NOWHERE
         while (why := self._decode(batch)) != decode.DONE:
@@ -267,10 +277,14 @@ class Assembler:
         for ring in self.current.rings.values():
             ring.flush(reason)
 
-    def idle(self) -> None:
-        """No frames have come for a while: emit all that is open. The next frame may have any time."""
+    def idle(self, silent: bool = True) -> None:
+        """Emit all that is open: no frames have come for a while, or (not `silent`) none that could be believed.
+
+        After a silence the next frame may have any time.
+        """
         self._close_all()
-        self._set(ANCHORED=0)
+        if silent:
+            self._set(ANCHORED=0)
 
     def _decode(self, batch: Batch) -> int:
         now, tables = self.current, self.current.lookup
@@ -292,14 +306,15 @@ class Assembler:
         self._on_first(time_ns)
 
     def _jump(self, time_ns: int) -> None:
-        """The boards agree on another time: that holds from now on."""
-        self.flush("time has jumped")
-        self.current.forget()
-        self.jumps += 1
+        """The boards agree on another time: that holds from now on. Shortly ahead it is a gap, and nothing else changes."""
+        if not self.newest_ns < time_ns <= self.newest_ns + int(self._registers[decode.BACK]):
+            self.flush("time has jumped")
+            self.current.forget()
+            self.jumps += 1
+            closed = time_ns - int(self._registers[decode.WINDOW]) - 1
+            self._set(CLOSED=closed, CUT=min(int(self._registers[decode.CUT]), closed))
         self._votes[:] = 0
-        closed = time_ns - int(self._registers[decode.WINDOW]) - 1
-        cut = min(int(self._registers[decode.CUT]), closed)
-        self._set(NEWEST=time_ns, CLOSED=closed, CUT=cut, SCORE=0, EPOCH=0, AGREEING=0, BELIEVED=0)
+        self._set(NEWEST=time_ns, SCORE=0, EPOCH=0, AGREEING=0, BELIEVED=0)
         self._new_window()
 
     def _open(self, time_ns: int) -> None:
@@ -338,10 +353,9 @@ class Assembler:
         self._registers[decode.CLOSED] = closed
         self._registers[decode.OLDEST] = left[0][0] if left else decode.NEVER
 
-    def _new_window(self) -> None:
+    def _new_window(self, silence_ns: int = 0) -> None:
         window = self.timing.window(self.current.dump_ns)
-        forward = window if self.current.dump_ns else UNKNOWN_DUMP_NS
-        self._set(WINDOW=window, FORWARD=forward, BACK=max(self.timing.back_ns, 4 * window))
+        self._set(WINDOW=window, FORWARD=window + silence_ns, BACK=max(self.timing.back_ns, 4 * window))
 
     def _set(self, **registers: int) -> None:
         for name, value in registers.items():

@@ -38,6 +38,7 @@ class Kind(IntEnum):
 
 
 OUTCOMES = tuple(kind for kind in Kind if kind <= Kind.SHAPE)
+BELIEVED = (Kind.GOOD, Kind.DUPLICATE, Kind.LATE, Kind.STALE, Kind.UNKNOWN, Kind.OVERRUN, Kind.SHAPE)
 BAD = tuple(kind for kind in OUTCOMES if kind >= Kind.SHORT)
 
 Counts = npt.NDArray[np.int64]
@@ -66,6 +67,11 @@ class Counters:
     def frames(self) -> int:
         """Frames and pieces taken in."""
         return int(self.totals[: Kind.SHAPE + 1].sum())
+
+    @property
+    def believed(self) -> int:
+        """Frames whose time could be."""
+        return int(self.totals[list(BELIEVED)].sum())
 
     def by_board(self, limit: int) -> dict[str, dict[str, int]]:
         """What each board's frames became, by serial number; the first `limit` boards."""

@@ -29,9 +29,10 @@ DONE, FIRST, JUMP, EXPIRED, NEW_DUMP = range(5)
     CLOSED,  # dumps up to this one have been emitted
     WINDOW,  # how long a dump stays open, in frame time
     FORWARD,  # a timestamp further ahead of the newest is not believed
-    BACK,  # nor one further behind
+    BACK,  # nor one further behind; those between it and the window are late, and also count as another time
     OLDEST,  # time of the oldest open dump; NEVER: none
-    CANDIDATE,  # newest of the timestamps that are not believed
+    CANDIDATE,  # newest of the timestamps of another time
+    SINCE,  # its first
     SCORE,  # of the candidate: how many frames agree, less those that agree neither with it nor with the time believed
     EPOCH,  # counts the candidates
     AGREEING,  # boards whose last frame agrees with the candidate
@@ -45,10 +46,11 @@ DONE, FIRST, JUMP, EXPIRED, NEW_DUMP = range(5)
     BAD_OFFSET,  # byte of it
     BAD_KIND,
     REGISTERS,
-) = range(22)
+) = range(23)
 NEVER = np.iinfo(np.int64).max
 AGREE = 16  # frames before another time is believed
 MOST_SCORE = 4 * AGREE
+STUBBORN = 4  # windows for which most boards must be late before time is what they say: no leap second is so long
 
 EMPTY, OPEN, CLOSED_ENTRY = 0, 1, 2
 SECOND = 1_000_000_000
@@ -129,21 +131,23 @@ def _frame_time(frame: Any, registers: Counts) -> int:
 def _believed(time: Any, board: Any, registers: Counts, votes: Array) -> bool:
     """Whether a time can be; the board's vote is taken down."""
     ahead = time - registers[NEWEST]
-    if -registers[BACK] <= ahead <= registers[FORWARD]:
+    if -registers[WINDOW] <= ahead <= registers[FORWARD]:
         if votes[board] != -1:
-            if votes[board] == registers[EPOCH]:
+            if votes[board] == registers[EPOCH]:  # it was wrong for a moment
                 registers[AGREEING] -= 1
+                registers[SCORE] = max(registers[SCORE] - AGREE, 0)
             votes[board] = -1
             registers[BELIEVED] += 1
         return True
+    late = -registers[BACK] <= ahead < 0
     if registers[SCORE] > 0 and abs(time - registers[CANDIDATE]) <= registers[FORWARD]:
         registers[SCORE] = min(registers[SCORE] + 1, MOST_SCORE)
         registers[CANDIDATE] = max(registers[CANDIDATE], time)
     elif registers[SCORE] > 0:
         registers[SCORE] -= 1
-        return False
+        return late
     else:
-        registers[CANDIDATE] = time
+        registers[CANDIDATE] = registers[SINCE] = time
         registers[SCORE] = 1
         registers[EPOCH] += 1
         registers[AGREEING] = 0
@@ -152,7 +156,18 @@ def _believed(time: Any, board: Any, registers: Counts, votes: Array) -> bool:
             registers[BELIEVED] -= 1
         votes[board] = registers[EPOCH]
         registers[AGREEING] += 1
-    return False
+    return late
+
+
+@inner
+def _time_is_another(board: Any, registers: Counts, votes: Array) -> bool:
+    """Whether most boards, this one among them, agree on another time. When they are only late, for a good while."""
+    if votes[board] != registers[EPOCH] or registers[SCORE] < AGREE or registers[AGREEING] <= registers[BELIEVED]:
+        return False
+    behind = registers[NEWEST] - registers[CANDIDATE]
+    if 0 <= behind <= registers[BACK]:
+        return bool(registers[CANDIDATE] - registers[SINCE] > STUBBORN * registers[WINDOW])
+    return True
 
 
 @inner
@@ -352,10 +367,11 @@ def decode(
                 registers[MESSAGE], registers[OFFSET] = message, at
                 if registers[ANCHORED] == 0:
                     return FIRST
-                if not _believed(registers[TIME], board, registers, votes):
+                believed = _believed(registers[TIME], board, registers, votes)
+                if _time_is_another(board, registers, votes):
+                    return JUMP
+                if not believed:
                     kind = _IMPLAUSIBLE
-                    if registers[SCORE] >= AGREE and registers[AGREEING] > registers[BELIEVED]:
-                        return JUMP
                 else:
                     if registers[TIME] > registers[NEWEST]:
                         registers[NEWEST] = registers[TIME]

@@ -66,7 +66,7 @@ class Ingest:
         self._source: Source | None = None
         self._rate, self._live = float(options.rate), bool(options.live_timestamps)
         self._dump = FrameDump("none")
-        self._heard = time.monotonic()
+        self._came = self._heard = time.monotonic()  # the last frame of all, and the last whose time was believed
         self._measured = (time.monotonic(), 0, 0.0)  # since, frames then, frames a second
         self._datagrams = 0
         self.ended = False
@@ -101,12 +101,11 @@ class Ingest:
             batch = self._next_batch()
             if batch is None:
                 self._rest()
-                continue
-            self._heard = time.monotonic()
-            self._datagrams += batch.datagrams
-            self._write_dump(batch)
-            assert self._source is not None
-            self._assembler.take(batch, self._source.origin)
+            else:
+                self._take(batch)
+            now = time.monotonic()
+            if now - self._heard > IDLE_S and self._assembler.flowing:
+                self._assembler.idle(silent=now - self._came > IDLE_S)
 
     def close(self) -> None:
         """Give everything up, data first."""
@@ -182,8 +181,17 @@ class Ingest:
         if isinstance(self._source, Replay):
             wait = min(wait, self._source.wait_s())
         poll.poll(wait * 1000)
-        if time.monotonic() - self._heard > IDLE_S and self._assembler.flowing:
-            self._assembler.idle()
+
+    def _take(self, batch: Batch) -> None:
+        """Frames have come. Those that nobody believes keep no dump open, and are no flow."""
+        assert self._source is not None
+        counters, self._came = self._assembler.counters, time.monotonic()
+        self._datagrams += batch.datagrams
+        self._write_dump(batch)
+        before = counters.believed
+        self._assembler.take(batch, self._source.origin, self._came - self._heard)
+        if counters.believed > before:
+            self._heard = self._came
 
     def _first_frame(self, time_ns: int) -> None:
         """Frames begin to flow. A file begins with whole dumps; a network is joined in the middle of one."""
@@ -308,7 +316,7 @@ class Ingest:
                     self._tell("src", self._source.advice)
             self._assembler.patience_s = FILE_PATIENCE_S if isinstance(address, FilePath) else 0.0
             self._assembler.begin()
-            self._heard = time.monotonic()
+            self._came = self._heard = time.monotonic()
         else:
             if self._source is not None:
                 self._source.close()

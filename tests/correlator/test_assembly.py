@@ -405,6 +405,44 @@ def test_the_first_clock_may_be_the_wrong_one(benches: list[Bench]) -> None:
     assert bench.totals()["good"] == 1 + 48 - 15
 
 
+def test_a_clock_that_is_wrong_now_and_then(benches: list[Bench]) -> None:
+    """Of the only board, single frames of another hour never add up to a jump."""
+    config = configuration(4)
+    benches.append(bench := Bench(config))
+    for dump in range(80):
+        frames = dump_of(config, dump)
+        frames[1 + dump % 2] = frame(config.products[1], (0, 0, 0), dump + 36000)
+        bench.take(frames)
+    assert bench.totals()["implausible"] == 80 and bench.assembler.jumps == 0
+
+
+@pytest.mark.parametrize("ahead", [8, 30, 80])
+def test_the_first_clock_may_be_a_little_ahead(benches: list[Bench], ahead: int) -> None:
+    """One board whose clock is seconds ahead, and which is heard first, does not make the others late for ever."""
+    config = configuration(4)
+    benches.append(bench := Bench(config, begin=False))
+    bench.assembler.activate(bench.assembly, -1)
+    for dump in range(40):
+        bench.take([frame(config.products[3], (0, 0, 0), dump + ahead, board=99)])
+        bench.take([frame(product, (0, 0, 0), dump, board=n) for n, product in enumerate(config.products[:3])])
+    assert bench.assembler.jumps == 1
+    assert (bench.assembly.counts[Kind.GOOD, :3] >= 17).all() and bench.totals()["late"] < 70
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_gap_is_no_jump(benches: list[Bench], told: bool) -> None:
+    """After a second without frames all goes on without a flush; where the silence was noticed, nothing is lost."""
+    config = configuration(20)
+    benches.append(bench := Bench(config))
+    for dump in (0, 1, 2, 13, 14, 15):
+        silence = 1.0 if told and dump == 13 else 0.0
+        bench.assembler.take(batch_of(dump_of(config, dump)), silence_s=silence)
+    bench.assembler.idle()
+    times = [item if isinstance(item, str) else (item[0] - START_NS) // DUMP_NS for item in bench.emitted()]
+    assert times == [0, 1, 2, 13, 14, 15]
+    assert bench.totals().get("implausible", 0) == (0 if told else 15) and bench.assembler.jumps == 0
+
+
 def test_seconds_that_wrap(benches: list[Bench]) -> None:
     """Timestamps go on when the 32-bit count of seconds begins again in 2106."""
     config = configuration(3)

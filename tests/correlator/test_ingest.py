@@ -112,6 +112,26 @@ def test_direct_switching(node: Node) -> None:
     assert sum(counters[kind] for kind in ("good", "stale", "unknown", "shape")) == counters["frames"]
 
 
+def test_a_wrong_clock_alone_is_no_flow(node: Node) -> None:
+    """When only a board goes on whose time nobody believes, what is open is emitted, nothing flows, and all is as it was."""
+    node.flow_from()
+    node.create(A)
+    node.do("WCBE_CONFIG_ACTIVATE_MSG", name="a")
+    node.send(A, 0, 1, 2)
+    with FrameSender((GROUP, node.port)) as sender:
+        sender.send(np.array(dump_of(A, 3)[:1]))
+
+        def emitted(status: dict[str, Any]) -> bool:
+            sender.send(np.array(dump_of(A, 0, seconds=5, board=99)))
+            return status["configurations"]["a"]["emitted"] == 3 and not status["flowing"]
+
+        node.process.wait(emitted)
+    node.send(A, 20)
+    node.do("WCBE_FLOW_MSG", flow="off")
+    assert node.read("a") == [1, 2, 3, 20, "flow is off"]
+    assert node.process.status()["counters"]["jumps"] == 0
+
+
 def test_commands_wait_in_order(node: Node) -> None:
     """Without frames nothing is activated, and what is asked behind an activation waits with it."""
     node.create(A)
