@@ -299,6 +299,21 @@ def test_a_flush_forgets() -> None:
     assert stage.counters["discarded"] == 1 and stage.counters["late"] == 0
 
 
+def test_after_a_flush_the_length_is_learned_again() -> None:
+    """Another activation may have other dumps: nothing of the length learned before is left."""
+    plan = one_product()
+    stage, found = make_stage("flag ! integrate n=2 ! dvnorm ! fft ! null", plan, 0)
+    for length in (DUMP, 3 * DUMP):
+        first = START // (6 * DUMP) * 6 * DUMP
+        for number in range(8):
+            stage.take(first + number * length, noise_slot(plan, number))
+        assert stage.dump_ns == length
+        stage.flush()
+        assert stage.dump_ns == 0
+    assert [done.end_ns - done.start_ns for done, _ in found] == [2 * DUMP] * 4 + [6 * DUMP] * 4
+    assert all(spectra[0].dumps.tolist() == [[2]] for _, spectra in found)
+
+
 def test_properties_are_live_and_some_can_be_changed() -> None:
     """A window is changed from the next integration on; what alters shapes, or is no value, is refused and changes nothing."""
     plan = one_product()
