@@ -191,10 +191,7 @@ class BDFPublisher(MachineAgent[PublisherMachine]):
                                "said": [], "chain": [{"sequence": 31, "time": 1795233602.0, "text": "it was seen: ..."}]}],
                  "journal_sequence": 40, "first": 1, "unlike": 0, "sequence": 1}
         """
-        told: dict[str, Any] = msgspec.to_builtins(await self.story_of(name, PublisherTeller()))
-        told["journal_sequence"] = told.pop("sequence")
-        session.data = told
-        return told["standing"][0] if told["standing"] else ""
+        return await self.show_story(session, name, PublisherTeller())
 
     # -- how it works ---------------------------------------------------------------------------------------------
 

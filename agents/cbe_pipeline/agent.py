@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_journal_argument, operation, run
 from socs_bl.bdf.scan import decode_scan, encode_scan, parse_uid
 from socs_bl.core.clock import SystemClock
@@ -450,10 +448,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
                                "chain": [{"sequence": 31, "time": 1795233602.0, "text": "configuration c0 ..."}]}],
                  "journal_sequence": 40, "first": 1, "unlike": 0, "sequence": 1}
         """
-        told: dict[str, Any] = msgspec.to_builtins(await self.story_of(subject, NodeTeller()))
-        told["journal_sequence"] = told.pop("sequence")
-        session.data = told
-        return told["standing"][0] if told["standing"] else ""
+        return await self.show_story(session, subject, NodeTeller())
 
     @operation("task", privs=3)
     async def shutdown(self, session: Session) -> str | None:

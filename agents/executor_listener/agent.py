@@ -7,8 +7,6 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_journal_argument, operation, run
 from socs_bl.bdf.scan import encode_scan
 from socs_bl.client import AsyncClient
@@ -181,10 +179,7 @@ class ExecutorListener(MachineAgent[ObservationMachine]):
                                "said": [], "chain": [{"sequence": 31, "time": 1795233602.0, "text": "a document ..."}]}],
                  "journal_sequence": 40, "first": 1, "unlike": 0, "sequence": 1}
         """
-        told: dict[str, Any] = msgspec.to_builtins(await self.story_of(subject, ObservationTeller()))
-        told["journal_sequence"] = told.pop("sequence")
-        session.data = told
-        return told["standing"][0] if told["standing"] else ""
+        return await self.show_story(session, subject, ObservationTeller())
 
     # -- how it works ---------------------------------------------------------------------------------------------
 
