@@ -19,7 +19,8 @@ from socs_bl.simulators.boards_config import Correlation
 from socs_bl.simulators.boards_faults import BoardFaults
 from socs_bl.simulators.boards_process import BoardsProcess
 from socs_bl.simulators.lags import SkyField
-from socs_bl.simulators.sky import inject, sky_of, write_truth
+from socs_bl.simulators.sky import inject, sky_of
+from socs_bl.simulators.truth_file import write_truth
 from socs_bl.simulators.widar_config import vci_document
 
 REPORT_INTERVAL = 0.5  # seconds

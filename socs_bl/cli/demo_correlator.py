@@ -25,7 +25,8 @@ from socs_bl.core.whole_file import write_whole
 from socs_bl.correlator.document import write_configuration
 from socs_bl.correlator.vci import parse_vci
 from socs_bl.services.observatory import Observatory
-from socs_bl.simulators.sky import read_truth
+from socs_bl.simulators.sky import CorrelatorTruth
+from socs_bl.simulators.truth_file import read_truth
 
 SYSTEM = "correlator"
 NODE, WIDAR, LISTENER = "cbe-01", "widar", "config-listener"
@@ -53,7 +54,7 @@ def run_correlator(console: Console, run_dir: Path, site_config: Path, seed: int
             observatory.stop()
     scans = read_scans(sdm)
     measured = measure(scans)
-    injected = read_truth(truth)
+    injected = read_truth(truth, CorrelatorTruth)
     rows = compare(measured, injected)
     return CorrelatorOutcome(tuple(rows), tuple(scans), len(injected.scans), truth, sdm)
 

@@ -16,7 +16,8 @@ import yaml
 from socs_bl.agentkit import SiteAgent
 from socs_bl.agents.widar.agent import Widar, add_agent_args
 from socs_bl.correlator import wire
-from socs_bl.simulators.sky import read_truth
+from socs_bl.simulators.sky import CorrelatorTruth
+from socs_bl.simulators.truth_file import read_truth
 from tests.harness.agent_case import AgentCase, arguments, begun, end, ended, make_site_agent, run_operation, until
 
 GROUPS = ("239.192.53.1", "239.192.53.2", "239.192.53.3")
@@ -102,7 +103,7 @@ async def test_an_observation_is_heard(agent: Widar, ears: tuple[socket.socket, 
     heard = documents(ears[1])
     assert [root.findtext("name", "table") for root in heard] == ["table", "CAL", "FIELD", "FINISH"]
     assert heard[1].get("configId") == configured["data"]["config_id"]
-    truth = read_truth(Path(session["data"]["truth"]))
+    truth = read_truth(Path(session["data"]["truth"]), CorrelatorTruth)
     assert (truth.seed, truth.dataset_id) == (3, heard[1].get("datasetId"))
     assert session["data"]["progress"]["step"] == "FINISH" and len(session["data"]["said"]) == 4
     frame = wire.parse_frame(ears[0].recv(2048))
