@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from socs_bl.bdf.scan import Scan, ScanAntenna, ScanWindow, unix_ns
+from socs_bl.bdf.scan import EDGE_NS, Scan, ScanAntenna, ScanWindow, unix_ns
 from socs_bl.bdf.writer import BdfWriter, Piece, part_path
 from socs_bl.core.errors import Faulty, Lost, Refused
 from socs_bl.correlator.configuration import Configuration, Subarray, Window
@@ -82,8 +82,7 @@ class Recording:
 
     def wants(self, done: Integration) -> bool:
         """Whether an integration lies wholly inside the window."""
-        inside = self.scan.start_ns <= done.start_ns and (not self.stop_ns or done.end_ns <= self.stop_ns)
-        return inside and not self.error
+        return self.scan.holds(done.start_ns, done.end_ns) and not self.error
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ class Recorder:
             recording.queued += 1
             self._jobs.put(_Job(recording, done, pieces[name]))
         for recording in list(self.recordings.values()):
-            if recording.stop_ns and done.end_ns + done.grid.interval_ns > recording.stop_ns:
+            if recording.stop_ns and done.end_ns + done.grid.interval_ns > recording.stop_ns + EDGE_NS:
                 self._finish(recording, STOP)
 
     def passed(self, time_ns: int) -> None:

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from socs_bl.bdf.finish import finish
 from socs_bl.bdf.reader import BdfReader
 from socs_bl.bdf.scan import Scan, ScanAntenna, decode_scan, make_uid, mjd_ns
 from socs_bl.bdf.writer import BdfWriter, part_path, scan_path
 from socs_bl.core.errors import Lost, Refused
 from socs_bl.correlator.configuration import Configuration
+from socs_bl.correlator.observation.wire import parse_mjd
 from socs_bl.correlator.output import make_outputs
 from socs_bl.correlator.pipeline import make_recipe, parse_pipeline
 from socs_bl.correlator.plan import SUSPECT, make_plan
@@ -117,6 +119,20 @@ def test_integrations_wholly_inside_the_window_are_kept(tmp_path: Path) -> None:
     ]
     # Channel m lies m widths of 1 MHz above the edge, so the middle of the 64 is half a width below the subband's.
     assert stored.windows[0].centre == 1.4995e9
+
+
+def test_dates_in_double_precision_cost_no_integration(tmp_path: Path) -> None:
+    """Edges that are told as Modified Julian Dates are off by half a microsecond: an integration at the edge is inside."""
+    # Of whole seconds: the first text is late, the second early.
+    start, stop = (parse_mjd(repr(40587 + (START // SECOND + after) / 86400)) for after in (0, 6))
+    assert start > START and stop < START + 6 * SECOND
+    scan = msgspec.structs.replace(scan_from(0), start_ns=start, stop_ns=stop)
+    with bench(observation("flag ! integrate n=20 ! dvnorm ! fft ! bdf", stations=2)) as made:
+        made.recorder.open(scan, tmp_path / ".private")
+        made.feed(0, 100)
+        [done] = made.recorder.close()
+    assert (done.integrations, done.dropped, done.ending) == (3, 0, STOP)
+    assert finish(part_path(tmp_path / ".private", scan.uid), stop).integrations == 3
 
 
 def test_a_gap_at_the_stop_lets_nothing_in(tmp_path: Path) -> None:
