@@ -236,6 +236,39 @@ def test_within_the_time_out_order_does_not_matter(shape: str) -> None:
     holds()
 
 
+@pytest.mark.parametrize("lost", [0.01, 0.5])
+def test_losses(benches: list[Bench], lost: float) -> None:
+    """One frame in a hundred lost, or every other one: zero where they were, counted for their products, and no more."""
+    config, random = SHAPES["chain"], np.random.default_rng(1)
+    benches.append(bench := Bench(config))
+    model = Model(config)
+    for dump in range(40):
+        places = [(p, c) for p, product in enumerate(config.products) for c in range(len(cells(product)))]
+        sent = [place for place in places if random.random() >= lost]
+        bench.take([frame(config.products[p], cells(config.products[p])[c], dump) for p, c in sent])
+        for p, c in sent:
+            model.take((p, c, dump))
+    bench.assembler.idle()
+    model.emit(everything=True)
+    assert bench.emitted() == [
+        (START_NS + dump * DUMP_NS, expected_slot(config, dump, present)) for dump, present in model.emitted
+    ]
+    assert bench.totals() == {**model.counts, "unknown": 1} and model.counts["missing"]
+
+
+@pytest.mark.parametrize("factor", [1, 4, 256])
+def test_recirculation(benches: list[Bench], factor: int) -> None:
+    """Each pair of delay blocks has its place in the set, up to the largest factor, in whatever order they come."""
+    config = configuration(1, half=True, recirculation=factor)
+    benches.append(bench := Bench(config))
+    (product,) = config.products
+    bench.take([frame(product, cell, 0) for cell in reversed(cells(product))])
+    bench.assembler.idle()
+    everything = frozenset((0, number) for number in range(factor))
+    assert bench.emitted() == [(START_NS, expected_slot(config, 0, everything))]
+    assert bench.totals() == {"good": factor, "unknown": 1}
+
+
 @pytest.mark.parametrize("delay", [5, 6])
 def test_the_time_out_is_exact(benches: list[Bench], delay: int) -> None:
     """A dump that nobody has seen can begin until its time-out, and not one dump later."""
