@@ -246,7 +246,7 @@ class _Reader:
                     self._refuse(
                         element,
                         f"the frames of {name} cannot be told from those of {other.name}: the same streams; give each of "
-                        "them a chip or a ccc of its own",
+                        "them its chip and ccc",
                     )
             others.append(product)
             self._products[name] = product
@@ -439,5 +439,6 @@ def _number(element: etree._Element, attribute: str, default: int = 0) -> int:
 
 
 def _distinct(one: Product, other: Product) -> bool:
-    """Whether chip or cell tell two products of the same streams apart."""
-    return any(min(pair) >= 0 and pair[0] != pair[1] for pair in ((one.chip, other.chip), (one.cell, other.cell)))
+    """Whether chip and cell tell two products of the same streams apart: of a chain each frame has another cell."""
+    places = (one.chip, one.cell), (other.chip, other.cell)
+    return min(map(min, places)) >= 0 and places[0] != places[1]

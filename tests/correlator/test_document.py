@@ -88,7 +88,11 @@ def change(old: str, new: str) -> str:
         (change('stn="2" bb="0"', 'stn="256" bb="0"'), 4, "stn (1-255)"),
         (change('sb="3"/>\n  <strm', 'sb="3" colour="red"/>\n  <strm'), 3, "a strm has id, stn"),
         (change("<product4 id=\"a1\"", "<product7 id=\"a1\""), 6, "7-bit products"),
-        (change('id="a1" x="s1a" y="s1a"', 'id="a1" x="s1a" y="s2a"'), 6, "give each of them a chip or a ccc"),
+        (change('id="a1" x="s1a" y="s1a"', 'id="a1" x="s1a" y="s2a"'), 6, "give each of them its chip and ccc"),
+        (
+            change('id="a1" x="s1a" y="s1a"', 'id="a1" chip="2" x="s1a" y="s2a"').replace('id="p1"', 'id="p1" chip="1"', 1),
+            6, "give each of them its chip and ccc",
+        ),
         (change('stn="2" name="ea02"', 'stn="1" name="ea02"'), 11, "is there twice"),
         (change('stn="2" name="ea02"', 'stn="3" name="ea02"'), 18, "station 2 of p1 is no ant of sa0"),
         (change('cross="RR"', 'cross="RR RR"'), 12, "lists a polarisation twice"),
