@@ -1,8 +1,8 @@
 """Frames of a batch, one after the other: checked, looked up, put into their dump. The compiled loop and what it needs.
 
-The loop stops where a decision is needed that is not about a frame (a dump is to be opened, dumps have expired, time has
-begun or jumped), says why, and is called again to go on with the very same frame. What it does depends on the frames and
-their order alone, not on how they were divided into batches.
+The loop stops where something is needed that it cannot do (a slot where none is free, another window, time that begins or
+jumps), says why, and is called again to go on with the very same frame. What it does depends on the frames and their order
+alone, not on how they were divided into batches.
 """
 
 from __future__ import annotations
@@ -15,44 +15,49 @@ import numpy.typing as npt
 from socs_bl.correlator import lookup as columns
 from socs_bl.correlator import wire
 from socs_bl.correlator.counters import Counts, Kind
+from socs_bl.correlator.dumps import (
+    AGREEING,
+    ANCHORED,
+    BACK,
+    BAD_KIND,
+    BAD_MESSAGE,
+    BAD_OFFSET,
+    BELIEVED,
+    CANDIDATE,
+    CLOSED,
+    CLOSED_ENTRY,
+    CUT,
+    DONE,
+    ENTRY_LEFT,
+    ENTRY_STATE,
+    EPOCH,
+    FIRST,
+    FIRST_PIPE,
+    FORWARD,
+    JUMP,
+    LAST,
+    MESSAGE,
+    NEWEST,
+    OFFSET,
+    OLDEST,
+    PIPE_ADDRESS,
+    PIPE_COLUMNS,
+    PIPE_LEFT,
+    SCORE,
+    SINCE,
+    TIME,
+    WINDOW,
+    emit,
+    find_entry,
+    open_dump,
+)
 from socs_bl.correlator.kernel import LINE_WORDS, inner, kernel, put_byte, put_line, put_word, sent_word
 from socs_bl.correlator.plan import GOOD, SUSPECT
 
-# Why the loop stopped.
-DONE, FIRST, JUMP, EXPIRED, NEW_DUMP = range(5)
-
-# Registers: what the loop keeps between calls. Times are ns.
-(
-    ANCHORED,  # 1: time is known
-    NEWEST,  # newest timestamp believed
-    CUT,  # frames up to this one belong to the configuration before
-    CLOSED,  # dumps up to this one have been emitted
-    WINDOW,  # how long a dump stays open, in frame time
-    FORWARD,  # a timestamp further ahead of the newest is not believed
-    BACK,  # nor one further behind; those between it and the window are late, and also count as another time
-    OLDEST,  # time of the oldest open dump; NEVER: none
-    CANDIDATE,  # newest of the timestamps of another time
-    SINCE,  # its first
-    SCORE,  # of the candidate: how many frames agree, less those that agree neither with it nor with the time believed
-    EPOCH,  # counts the candidates
-    AGREEING,  # boards whose last frame agrees with the candidate
-    BELIEVED,  # boards whose last frame was believed
-    TIME,  # of the frame at which the loop stopped
-    MESSAGE,  # datagram to go on with
-    OFFSET,  # byte of it
-    LAST,  # entry of the last frame
-    COMPLETED,  # pipes of dumps completed since it was last set to 0
-    BAD_MESSAGE,  # the last bad piece: its datagram in the batch, -1: none in this batch
-    BAD_OFFSET,  # byte of it
-    BAD_KIND,
-    REGISTERS,
-) = range(23)
-NEVER = np.iinfo(np.int64).max
 AGREE = 16  # frames before another time is believed
 MOST_SCORE = 4 * AGREE
 STUBBORN = 4  # windows for which most boards must be late before time is what they say: no leap second is so long
 
-EMPTY, OPEN, CLOSED_ENTRY = 0, 1, 2
 SECOND = 1_000_000_000
 MASK = 0xFFFFFFFF
 
@@ -88,7 +93,7 @@ _SHORT, _LONG, _BAD_SYNC, _BAD_LAGS = int(Kind.SHORT), int(Kind.LONG), int(Kind.
 _CHECKSUM, _CLOCK, _SHAPE = int(Kind.CHECKSUM), int(Kind.CLOCK), int(Kind.SHAPE)
 _GOOD, _DUPLICATE, _LATE, _STALE = int(Kind.GOOD), int(Kind.DUPLICATE), int(Kind.LATE), int(Kind.STALE)
 _UNKNOWN, _IMPLAUSIBLE, _OVERRUN = int(Kind.UNKNOWN), int(Kind.IMPLAUSIBLE), int(Kind.OVERRUN)
-_SUSPECT, _MISSING = int(Kind.SUSPECT), int(Kind.MISSING)
+_SUSPECT = int(Kind.SUSPECT)
 
 _FACTOR = columns.HASH_FACTOR
 _PLACE, _LAGS, _BLOCKS, _RECIRCULATION = columns.PLACE, columns.LAGS, columns.BLOCKS, columns.RECIRCULATION
@@ -145,7 +150,7 @@ def _believed(time: Any, board: Any, registers: Counts, votes: Array) -> bool:
         registers[CANDIDATE] = max(registers[CANDIDATE], time)
     elif registers[SCORE] > 0:
         registers[SCORE] -= 1
-        return late
+        return bool(late)
     else:
         registers[CANDIDATE] = registers[SINCE] = time
         registers[SCORE] = 1
@@ -156,7 +161,7 @@ def _believed(time: Any, board: Any, registers: Counts, votes: Array) -> bool:
             registers[BELIEVED] -= 1
         votes[board] = registers[EPOCH]
         registers[AGREEING] += 1
-    return late
+    return bool(late)
 
 
 @inner
@@ -207,18 +212,6 @@ def _cell(frame: Any, nlags: Any, row: Array) -> int:
 
 
 @inner
-def _find_entry(time: int, times: Counts, states: Array, registers: Counts) -> int:
-    last = registers[LAST]
-    if times[last] == time and states[last] != EMPTY:
-        return int(last)
-    for entry in range(times.size):
-        if times[entry] == time and states[entry] != EMPTY:
-            registers[LAST] = entry
-            return entry
-    return -1
-
-
-@inner
 def _place(frame: Any, cell: int, nlags: Any, row: Array, address: np.uint64, suspect: bool) -> None:
     """Copy a frame into its slot, in native byte order."""
     put_byte(address + np.uint64(np.int64(row[_STATE_AT]) + cell), SUSPECT if suspect else GOOD)
@@ -233,8 +226,7 @@ def _place(frame: Any, cell: int, nlags: Any, row: Array, address: np.uint64, su
 @inner
 def _outcome(
     frame: Any, nlags: Any, registers: Counts, board: Any, totals: Counts, boards: Counts, counts: Counts,
-    product: Any, products: Array,
-    times: Counts, states: Array, seen: Array, addresses: Array, left: Counts, origin: Array,
+    product: Any, products: Array, own: Counts, entries: Counts, queues: Counts, seen: Array, origin: Array,
 ) -> int:  # fmt: skip
     """What becomes of a good frame at the time in the registers: a kind, or -1 when its dump is to be opened first."""
     if product < 0:
@@ -247,7 +239,7 @@ def _outcome(
     elif time <= registers[CUT]:
         kind = _STALE
     else:
-        entry = _find_entry(time, times, states, registers)
+        entry = find_entry(time, registers, own, entries, queues)
         place = row[_FIRST_CELL] + cell
         if entry < 0:
             if time > registers[CLOSED] and registers[NEWEST] - time <= registers[WINDOW]:
@@ -257,23 +249,90 @@ def _outcome(
             kind = _DUPLICATE
         else:
             seen[entry, place] = 1
-            pipe = row[_PIPE]
-            if states[entry] == CLOSED_ENTRY:
+            pipe = FIRST_PIPE + row[_PIPE] * PIPE_COLUMNS
+            address = entries[entry, pipe + PIPE_ADDRESS]
+            if entries[entry, ENTRY_STATE] == CLOSED_ENTRY:
                 kind = _LATE
-            elif addresses[entry, pipe] == 0:
-                kind = _OVERRUN
             else:
-                kind = _GOOD
+                kind = _OVERRUN
                 origin[place] = board
-                suspect = _bits(frame, _STATUS_WORD, _STATUS_LOW, _STATUS_MASK) & _FAULTY != 0
-                counts[_SUSPECT, product] += suspect
-                totals[_SUSPECT] += suspect
-                boards[_SUSPECT, board] += suspect
-                _place(frame, cell, nlags, row, addresses[entry, pipe], suspect)
-                left[entry, pipe] -= 1
-                registers[COMPLETED] += left[entry, pipe] == 0
+                entries[entry, ENTRY_LEFT] -= 1
+                if address != 0:
+                    kind = _GOOD
+                    entries[entry, pipe + PIPE_LEFT] -= 1
+                    suspect = _bits(frame, _STATUS_WORD, _STATUS_LOW, _STATUS_MASK) & _FAULTY != 0
+                    if suspect:
+                        counts[_SUSPECT, product] += 1
+                        totals[_SUSPECT] += 1
+                        boards[_SUSPECT, board] += 1
+                    _place(frame, cell, nlags, row, np.uint64(address), suspect)
     counts[kind, product] += 1
     return kind
+
+
+@inner
+def _look(frame: Any, size: Any, whole: bool) -> tuple[Any, Any]:
+    """What is wrong with what begins here, of at most `size` bytes, -1: nothing but perhaps the sum; and its lags.
+
+    In the middle of a datagram, what is no frame is something behind one.
+    """
+    if size < _HEADER_BYTES:
+        return np.int64(_SHORT if whole else _LONG), np.int64(0)
+    if sent_word(frame, 0) != _SYNC:
+        return np.int64(_BAD_SYNC if whole else _LONG), np.int64(0)
+    nlags = np.int64(_bits(frame, _NLAGS_WORD, _NLAGS_LOW, _NLAGS_MASK))
+    if nlags != _LONG_FRAME and nlags != _SHORT_FRAME:
+        return np.int64(_BAD_LAGS), np.int64(0)
+    return np.int64(-1 if size >= _HEADER_BYTES + 8 * nlags else _SHORT), nlags
+
+
+@inner
+def _take(
+    frame: Any, nlags: Any, board: Any, registers: Counts, votes: Array, totals: Counts, boards: Counts, counts: Counts,
+    product: Any, products: Array,
+    own: Counts, entries: Counts, queues: Counts, seen: Array, origin: Array, rings: Counts, pipes: Counts,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Take in a frame that is well, of the time in the registers: why the loop has to stop, or `DONE` and its kind."""
+    if registers[ANCHORED] == 0:
+        return FIRST, -1
+    believed = _believed(registers[TIME], board, registers, votes)
+    if _time_is_another(board, registers, votes):
+        return JUMP, -1
+    if not believed:
+        return DONE, _IMPLAUSIBLE
+    if registers[TIME] > registers[NEWEST]:
+        registers[NEWEST] = registers[TIME]
+    complete = registers[NEWEST] - registers[OLDEST] > registers[WINDOW]
+    kind = -1
+    while True:
+        if complete:
+            emit(registers, own, entries, queues, seen, rings, pipes, products, origin, totals, boards, counts)
+        if kind >= 0:
+            return DONE, kind
+        kind = _outcome(
+            frame,
+            nlags,
+            registers,
+            board,
+            totals,
+            boards,
+            counts,
+            product,
+            products,
+            own,
+            entries,
+            queues,
+            seen,
+            origin,
+        )
+        if kind < 0:
+            why = open_dump(
+                registers[TIME], registers, own, entries, queues, seen, rings, pipes,
+                products, origin, totals, boards, counts,
+            )  # fmt: skip
+            if why != DONE:
+                return why, -1
+        complete = kind in (_GOOD, _OVERRUN) and entries[own[LAST], ENTRY_LEFT] == 0
 
 
 @kernel
@@ -281,7 +340,7 @@ def decode(
     base: np.uint64, starts: Counts, lengths: Counts, segments: Counts, messages: int,
     registers: Counts, votes: Array, totals: Counts, boards: Counts, known: Array, counts: Counts,
     products: Array, table: Array, shift: int,
-    times: Counts, states: Array, seen: Array, addresses: Array, left: Counts, origin: Array,
+    own: Counts, entries: Counts, queues: Counts, seen: Array, origin: Array, rings: Counts, pipes: Counts,
 ) -> int:  # fmt: skip
     """Go on with a batch from the datagram and byte in the registers.
 
@@ -301,18 +360,16 @@ def decode(
         Of `Counters`.
     counts : numpy.ndarray
         int64 (kinds, products).
-    products, table, shift
+    products, table, shift, pipes
         Of `Lookup`.
-    times, states : numpy.ndarray
-        int64, uint8 (entries,): dumps that are open or closed.
+    own, entries, queues : numpy.ndarray
+        int64 (`WORDS`,), (entries, `FIRST_PIPE` + pipes * `PIPE_COLUMNS`), (2, entries): the dumps.
     seen : numpy.ndarray
         uint8 (entries, cells): frames that have come.
-    addresses : numpy.ndarray
-        uint64 (entries, pipes): of the slots; 0: none.
-    left : numpy.ndarray
-        int64 (entries, pipes): frames that have not come.
     origin : numpy.ndarray
         uint16 (cells,): the board that last sent each.
+    rings : numpy.ndarray
+        int64 (pipes,): their addresses.
 
     Returns
     -------
@@ -332,57 +389,32 @@ def decode(
                 end = min(end + segment, length)
                 whole = True
             frame = base + np.uint64(starts[message] + at)
-            bad = -1
-            nlags = np.int64(0)
-            product = np.int64(-1)
             size = end - at
-            if size < _HEADER_BYTES:
-                bad = _SHORT if whole else _LONG
-            elif sent_word(frame, 0) != _SYNC:
-                bad = _BAD_SYNC if whole else _LONG
-            else:
-                nlags = np.int64(_bits(frame, _NLAGS_WORD, _NLAGS_LOW, _NLAGS_MASK))
-                if nlags != _LONG_FRAME and nlags != _SHORT_FRAME:
-                    bad = _BAD_LAGS
-                elif size < _HEADER_BYTES + 8 * nlags:
-                    bad = _SHORT
-                else:
-                    size = _HEADER_BYTES + 8 * nlags
-                    # Looked up before the sum, so that the memory's answer comes meanwhile.
-                    product = _find_product(frame, products, table, shift)
-                    if not _sum_is_right(frame, size // 4):
-                        bad = _CHECKSUM
-            board = np.int64(0)
-            if bad < 0 or bad == _CHECKSUM:
-                board = np.int64(_bits(frame, _BOARD_WORD, _BOARD_LOW, _BOARD_MASK))
+            product, board = np.int64(-1), np.int64(0)
+            bad, nlags = _look(frame, size, whole)
             if bad < 0:
-                known[board] = 1
-                registers[TIME] = _frame_time(frame, registers)
-                if registers[TIME] < 0:
-                    bad = _CLOCK
+                size = _HEADER_BYTES + 8 * nlags
+                # Looked up before the sum, so that the memory's answer comes meanwhile.
+                product = _find_product(frame, products, table, shift)
+                board = np.int64(_bits(frame, _BOARD_WORD, _BOARD_LOW, _BOARD_MASK))
+                if not _sum_is_right(frame, size // 4):
+                    bad = _CHECKSUM
+                else:
+                    known[board] = 1
+                    registers[TIME] = _frame_time(frame, registers)
+                    if registers[TIME] < 0:
+                        bad = _CLOCK
             if bad >= 0:
                 registers[BAD_MESSAGE], registers[BAD_OFFSET], registers[BAD_KIND] = message, at, bad
                 kind = bad
             else:
                 registers[MESSAGE], registers[OFFSET] = message, at
-                if registers[ANCHORED] == 0:
-                    return FIRST
-                believed = _believed(registers[TIME], board, registers, votes)
-                if _time_is_another(board, registers, votes):
-                    return JUMP
-                if not believed:
-                    kind = _IMPLAUSIBLE
-                else:
-                    if registers[TIME] > registers[NEWEST]:
-                        registers[NEWEST] = registers[TIME]
-                    if registers[NEWEST] - registers[OLDEST] > registers[WINDOW]:
-                        return EXPIRED
-                    kind = _outcome(
-                        frame, nlags, registers, board, totals, boards, counts, product, products,
-                        times, states, seen, addresses, left, origin,
-                    )  # fmt: skip
-                    if kind < 0:
-                        return NEW_DUMP
+                why, kind = _take(
+                    frame, nlags, board, registers, votes, totals, boards, counts, product, products,
+                    own, entries, queues, seen, origin, rings, pipes,
+                )  # fmt: skip
+                if why != DONE:
+                    return int(why)
             totals[kind] += 1
             if kind <= _OVERRUN or (kind >= _CHECKSUM and known[board]):
                 boards[kind, board] += 1
@@ -391,27 +423,3 @@ def decode(
         at = 0
     registers[MESSAGE], registers[OFFSET] = messages, 0
     return DONE
-
-
-@kernel
-def fill_missing(
-    entry: int, first: int, last: int, address: np.uint64, products: Array, seen: Array, origin: Array,
-    totals: Counts, boards: Counts, counts: Counts,
-) -> None:  # fmt: skip
-    """Zero the counts and lags of what never came for products `first` to `last` (not included), and count it."""
-    for product in range(first, last):
-        row = products[product]
-        nlags = np.int64(row[_LAGS])
-        for cell in range(np.int64(row[_BINS]) * row[_RECIRCULATION] * row[_BLOCKS]):
-            place = row[_FIRST_CELL] + cell
-            if seen[entry, place]:
-                continue
-            totals[_MISSING] += 1
-            counts[_MISSING, product] += 1
-            boards[_MISSING, origin[place]] += 1
-            counts_at = address + np.uint64(8 * (np.int64(row[_COUNTS_AT]) + cell))
-            lags_at = address + np.uint64(64 * np.int64(row[_LAGS_AT]) + 8 * cell * nlags)
-            put_word(counts_at, 0, 0)
-            put_word(counts_at, 1, 0)
-            for number in range(2 * nlags):
-                put_word(lags_at, number, 0)

@@ -23,13 +23,12 @@ import numpy as np
 
 from socs_bl.core.errors import Faulty, Refused, SocsError
 from socs_bl.correlator import decode, wire
-from socs_bl.correlator.assembly import NOTHING, Assembler, Assembly, Timing
+from socs_bl.correlator.assembly import Assembler, Timing
 from socs_bl.correlator.blf import CHUNK, shift_seconds, split_frames
 from socs_bl.correlator.control import ControlServer, Request
 from socs_bl.correlator.counters import named, summary
 from socs_bl.correlator.document import parse_configuration
 from socs_bl.correlator.framedump import MODES, FrameDump
-from socs_bl.correlator.kernel import fence
 from socs_bl.correlator.receive import SOCKET_BYTES, UdpReceiver, read_control
 from socs_bl.correlator.replay import Replay
 from socs_bl.correlator.source import Batch, FilePath, Source, UdpAddress, parse_source
@@ -147,7 +146,7 @@ class Ingest:
             "last_bad": self._assembler.last_bad,
             "assembly": {
                 "dump-ns": now.dump_ns,
-                "open": len(now.open_dumps),
+                "open": now.open_dumps,
                 "emitted": now.emitted,
                 "incomplete": now.incomplete,
                 "forced": now.forced,
@@ -364,14 +363,9 @@ def warm_up() -> None:
         base = np.uint64(data.ctypes.data)
         assembler = Assembler(Timing())
         assembler.take(Batch(data, numbers, numbers, numbers, 0))
-        nothing, counters = Assembly(NOTHING, {}), assembler.counters
-        decode.fill_missing(
-            0, 0, 0, base, nothing.lookup.products, nothing.seen, nothing.origin,
-            counters.totals, counters.boards, nothing.counts,
-        )  # fmt: skip
+        assembler.idle()
         table = Table(np.zeros((1, 4), np.uint8), received=True)
         read_control(table.control, table.messages["controllen"], 0, numbers, numbers)
-        fence()
         split_frames(base, 0, False, 1, numbers, numbers)
         shift_seconds(base, numbers, numbers, 0, 1)
 

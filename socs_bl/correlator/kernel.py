@@ -21,7 +21,7 @@ config: Any = numba.config
 
 
 # What compiled loops take constants from, or are made with. numba itself looks at the file of the loop alone.
-_SOURCES = ("kernel", "wire", "plan", "lookup", "counters")
+_SOURCES = ("kernel", "wire", "plan", "lookup", "counters", "slots", "dumps")
 
 
 def kernel(function: LoopT) -> LoopT:
@@ -48,6 +48,11 @@ def _cache_directory() -> Path:
 def inner(function: LoopT) -> LoopT:
     """For what a compiled loop calls for every frame: becomes part of the loop."""
     return cast(LoopT, _njit(forceinline=True, error_model="numpy", _nrt=False)(function))
+
+
+def part(function: LoopT) -> LoopT:
+    """For what a compiled loop calls now and then: is called, not copied into it."""
+    return cast(LoopT, _njit(error_model="numpy", _nrt=False)(function))
 
 
 def _pointer(context: Any, builder: Any, address: Any, element: Any) -> Any:
@@ -101,6 +106,30 @@ def _put_line(typing_context: Any, address: Any, source: Any) -> Any:
     return types.void(types.uint64, types.uint64), generate
 
 
+def _load_long(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.load_atomic(_pointer(context, builder, values[0], types.int64), "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+def _store_long(typing_context: Any, address: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        builder.store_atomic(values[1], _pointer(context, builder, values[0], types.int64), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def _swap_long(typing_context: Any, address: Any, old: Any, new: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _pointer(context, builder, values[0], types.int64)
+        found = builder.cmpxchg(pointer, values[1], values[2], "seq_cst", "seq_cst")
+        return builder.zext(builder.extract_value(found, 1), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
 def _fence(typing_context: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         builder.fence("seq_cst")
@@ -117,10 +146,11 @@ put_byte: Any = intrinsic(_put_byte)
 # put_line(to, source): `LINE_WORDS` words as sent, to an address that is a multiple of 64 bytes, past the cache: what is
 # not read again soon does not push out what is, and its old content is not fetched first. Others see it after a fence.
 put_line: Any = intrinsic(_put_line)
-_fence_here: Any = intrinsic(_fence)
-
-
-@kernel
-def fence() -> None:
-    """What was stored before is seen by other processes before what is stored after."""
-    _fence_here()
+# Whole numbers of 64 bits in memory that other processes use as well, by their address, a multiple of 8:
+# load_long(address); store_long(address, value), after what was stored before, lines past the cache excepted;
+# swap_long(address, old, new): 1 when it was `old` and now is `new`, in one step.
+load_long: Any = intrinsic(_load_long)
+store_long: Any = intrinsic(_store_long)
+swap_long: Any = intrinsic(_swap_long)
+# fence(): what was stored before, lines past the cache included, is seen by other processes before what is stored after.
+fence: Any = intrinsic(_fence)

@@ -20,6 +20,7 @@ HASH_FACTOR = 2654435761  # 2**32 divided by the golden ratio: Knuth, The Art of
 # Columns of `Lookup.products`.
 PLACE, LAGS, BLOCKS, RECIRCULATION, BINS, PIPE, FIRST_CELL, STATE_AT, COUNTS_AT, LAGS_AT, NEXT = range(11)
 COLUMNS = 11
+PIPE_CELLS, PIPE_FIRST, PIPE_LAST = range(3)  # columns of `Lookup.pipes`
 
 
 class Lookup:
@@ -44,10 +45,8 @@ class Lookup:
         The hash is the upper bits of ``word 1 * HASH_FACTOR``, from this one.
     cells : int
         Frames of one dump of all products.
-    pipe_cells : numpy.ndarray
-        int64 (pipes,): of each pipe's products.
-    bounds : list of int
-        The products of pipe n are those from ``bounds[n]`` up to ``bounds[n + 1]``.
+    pipes : numpy.ndarray
+        int64 (pipes, 3): the frames of one dump of each pipe's products, the first of these and the one behind the last.
 
     Raises
     ------
@@ -60,9 +59,9 @@ class Lookup:
         rows: list[list[int]] = []
         words: list[int] = []
         self.cells = 0
-        self.pipe_cells = np.array([plan.frames for plan in plans.values()], np.int64)
-        self.bounds = [0]
+        self.pipes: npt.NDArray[np.int64] = np.zeros((len(plans), 3), np.int64)
         for pipe, plan in enumerate(plans.values()):
+            first = len(rows)
             for group in plan.groups:
                 per_product = group.bins * group.frames
                 for number, product in enumerate(group.products):
@@ -79,7 +78,7 @@ class Lookup:
                         ]
                     )  # fmt: skip
                     self.cells += per_product
-            self.bounds.append(len(rows))
+            self.pipes[pipe] = plan.frames, first, len(rows)
         if len(set(self.names)) < len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise Refused(f"configuration {configuration.name}: product {twice} enters two pipes; it can enter one")

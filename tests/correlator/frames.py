@@ -26,7 +26,7 @@ from socs_bl.correlator.configuration import (
     Window,
 )
 from socs_bl.correlator.control import ControlServer, Decoder, encode
-from socs_bl.correlator.ingest import Ingest, parse_options
+from socs_bl.correlator.ingest import Ingest, parse_options, warm_up
 from socs_bl.correlator.ring import Dump, Flush, RingReader
 from socs_bl.correlator.source import Batch
 from socs_bl.correlator.wire import build_frames
@@ -200,6 +200,7 @@ class InThread(Asked):
     """The same in a thread of this process, which starts at once."""
 
     def __init__(self, directory: Path) -> None:
+        warm_up()  # what compiles while frames come takes that for a silence
         path = directory / "control"
         options = parse_options(["-n", "cbe0", "-k", str(directory)])
         control = ControlServer(path)

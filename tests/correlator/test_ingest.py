@@ -156,7 +156,8 @@ def test_recorded_and_replayed(node: Node, tmp_path: Path) -> None:
     node.do("WCBE_FRAMEDUMP_MSG", mode="binary", directory=str(tmp_path), size=4000)
     node.create(B)
     node.do("WCBE_CONFIG_ACTIVATE_MSG", name="b")
-    node.send(B, 0, 1, 3, 4, 5)
+    for dump in (0, 1, 3, 4, 5):
+        node.send(B, dump)
     node.do("WCBE_FLOW_MSG", flow="off")
     live = contents(node.readers["b"])
     assert live[-1] == "flow is off" and len(live) == 5

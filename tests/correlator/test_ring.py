@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -197,4 +198,79 @@ def test_views_are_of_the_plan(writer: RingWriter, path: Path) -> None:
     assert np.array_equal(PLAN.groups[0].lag_pairs(dump.slot)[2, 0, 127], (5, -6))
     assert PLAN.groups[0].state(dump.slot).sum() == 1
     del dump
+    reader.close()
+
+
+STRESS = 30_000
+
+
+def _write(path: str, first: int, count: int) -> None:
+    """Dumps whose bytes are their time, and after every tenth a flush that names the last before it."""
+    writer = RingWriter(Path(path), PLAN, SLOTS)
+    for time_ns in range(first, first + count):
+        number = writer.open_slot()
+        if number is not None:
+            writer.slot(number)[:] = time_ns % 251
+            writer.publish(number, time_ns)
+        if time_ns % 10 == 0:
+            writer.flush(str(time_ns))
+    writer.close()
+
+
+def _check(items: Iterator[Dump | Flush], reader: RingReader, last: int = -1) -> int:
+    """Time of the last dump. They come in order and whole; a flush comes behind all before it and before all others."""
+    sequence, flushed = -1, -1
+    for item in items:
+        if isinstance(item, Flush):
+            if item.reason.isdigit():
+                flushed = int(item.reason)
+                assert last <= flushed
+            continue
+        assert item.time_ns > max(last, flushed) and item.sequence > sequence
+        assert item.slot[0] == item.slot[-1] == item.time_ns % 251
+        last, sequence = item.time_ns, item.sequence
+        reader.release(item)
+    return last
+
+
+def test_order_under_stress(writer: RingWriter, path: Path) -> None:
+    """With both ends at work as fast as they can, dumps and flushes come in order, whole, and every gap is counted."""
+    reader = RingReader(path, PLAN)
+    child = multiprocessing.get_context("fork").Process(target=_write, args=(str(path), 0, STRESS))
+    taken = 0
+
+    def items() -> Iterator[Dump | Flush]:
+        nonlocal taken
+        ended = False
+        while not ended:
+            ended = not child.is_alive()
+            while (item := reader.take()) is not None:
+                taken += isinstance(item, Dump)
+                yield item
+
+    child.start()
+    last = _check(items(), reader)
+    child.join()
+    child.close()
+    assert last == STRESS - 1 and taken + reader.dropped == STRESS
+    reader.close()
+
+
+def test_killed_writer(path: Path) -> None:
+    """A writer that is killed at any moment leaves a ring that the next goes on with: whole dumps, in order."""
+    RingWriter(path, PLAN, SLOTS).close()
+    reader, last = RingReader(path, PLAN), -1
+    for number in range(5):
+        child = multiprocessing.get_context("fork").Process(
+            target=_write, args=(str(path), (last // 10 + 1) * 10 + 1, 1 << 40)
+        )
+        child.start()
+        last = _check(itertools.islice(iter(lambda: reader.take(10.0), None), 500 + 37 * number), reader, last)
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+        child.close()
+        again = RingWriter(path, PLAN, SLOTS)
+        last = _check(iter(reader.take, None), reader, last)
+        assert again.open_slot() is not None and again.waiting == 0
+        again.close()
     reader.close()
