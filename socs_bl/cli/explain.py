@@ -15,10 +15,15 @@ from socs_bl.core.explain import CHAPTERS, explain
 
 def add_parser(subparsers: Any) -> None:
     """Add ``explain``."""
-    parser = subparsers.add_parser("explain", help="why is an instance, a subarray or a run as it is?")
+    parser = subparsers.add_parser("explain", help="why is an instance, a subarray, a run, a scan or a file as it is?")
     add_source(parser)
-    parser.add_argument("subject", help="such as blpn64/1, array_1, an OBSID, or the id of an effect")
-    parser.add_argument("--journal", default="commensal", metavar="NAME", help="whose journal (default: commensal)")
+    parser.add_argument(
+        "subject", help="such as blpn64/1, array_1, an OBSID, or the id of an effect; with --journal what that agent knows"
+    )
+    parser.add_argument(
+        "--journal", default="commensal", metavar="NAME",
+        help="whose journal, such as node:cbe-01 or bdf_publisher:bdf-publisher (default: commensal)",
+    )  # fmt: skip
     parser.add_argument(
         "--last", type=int, default=CHAPTERS, metavar="N", help=f"changes told of (default: {CHAPTERS})"
     )
