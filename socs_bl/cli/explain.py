@@ -18,7 +18,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("explain", help="why is an instance, a subarray, a run, a scan or a file as it is?")
     add_source(parser)
     parser.add_argument(
-        "subject", help="such as blpn64/1, array_1, an OBSID, or the id of an effect; with --journal what that agent knows"
+        "subject",
+        help="such as blpn64/1, array_1, an OBSID, or the id of an effect; with --journal what that agent knows",
     )
     parser.add_argument(
         "--journal", default="commensal", metavar="NAME",
