@@ -12,12 +12,26 @@ import numpy as np
 
 from socs_bl.bdf.framing import BLOCK_START, CLOSING
 from socs_bl.bdf.gather import Vectors, address_of, start_writing, write_gathered
+from socs_bl.bdf.header import Header
 from socs_bl.bdf.layout import Layout
 from socs_bl.bdf.parse import parse_opening
 from socs_bl.core.errors import Refused
 
 _MAX_HEAD = 8 << 20
 NOT_WRITTEN = 1  # the flag of a number that nobody has written
+
+
+def read_header(descriptor: int, path: Path) -> Header:
+    """The main header of a file that may grow and shrink: read, since memory that is mapped to it would go with its end.
+
+    Raises
+    ------
+    Refused
+        When it is no binary data file.
+    Faulty
+        When the header is damaged.
+    """
+    return parse_opening(os.pread(descriptor, _MAX_HEAD, 0), str(path)).header
 
 
 def own_layout(descriptor: int, path: Path) -> Layout:
@@ -30,9 +44,9 @@ def own_layout(descriptor: int, path: Path) -> Layout:
     Faulty
         When the header is damaged.
     """
-    head = os.pread(descriptor, _MAX_HEAD, 0)
-    layout = Layout(parse_opening(head, str(path)).header)
-    if not head.startswith(layout.framing.head):
+    layout = Layout(read_header(descriptor, path))
+    head = layout.framing.head
+    if os.pread(descriptor, len(head), 0) != head:
         raise Refused(f"{path}: was begun by another program; its integrations cannot be placed")
     return layout
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import itertools
+import multiprocessing
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,9 +18,10 @@ import numpy as np
 import pytest
 
 from socs_bl.bdf.config import PublisherConfig
+from socs_bl.bdf.effects import Performer
 from socs_bl.bdf.files import Files
-from socs_bl.bdf.lookout import LISTED_ANYWAY
-from socs_bl.bdf.model import DiscardNow, PublishNow, Resend
+from socs_bl.bdf.lookout import LISTED_ANYWAY, Lookout
+from socs_bl.bdf.model import DiscardNow, Measure, PublishNow, Resend
 from socs_bl.bdf.sidefile import SideFile, decode_side_file
 from socs_bl.bdf.wire import parse_info
 from socs_bl.core.effect import Answer
@@ -145,6 +148,38 @@ def test_a_recording_under_way_is_left_alone(desk: Desk) -> None:
     assert name in desk.public()
 
 
+def _measure_while_it_shrinks(directory: str) -> None:
+    """Measure a file whose end comes and goes, as on a full disk; a process of its own, since it may die of it."""
+    config = PublisherConfig(bdfdir=Path(directory))
+    config.private.mkdir(parents=True)
+    name = record(config.private, make_scan())
+    part = config.private / f"{name}.part"
+    size, ended = part.stat().st_size, threading.Event()
+
+    def shrink() -> None:
+        while not ended.is_set():
+            os.truncate(part, 4096)
+            os.truncate(part, 100 * size)
+
+    other = threading.Thread(target=shrink)
+    other.start()
+    performer = Performer(config, Lookout(config), lambda data: None)
+    for _ in range(150):
+        performer.perform(Measure(name=name, rested=0.0))
+    ended.set()
+    other.join()
+
+
+def test_a_file_that_shrinks_is_measured(tmp_path: Path) -> None:
+    """A writer whose disk is full takes back what it has begun; who looks at the file meanwhile lives."""
+    child = multiprocessing.get_context("fork").Process(target=_measure_while_it_shrinks, args=(str(tmp_path),))
+    child.start()
+    child.join(60)
+    status = child.exitcode
+    child.close()
+    assert status == 0
+
+
 def test_an_abandoned_recording_is_published_in_the_end(desk: Desk) -> None:
     """Nobody has said when it ends, and it has not changed for an hour."""
     name = record(desk.config.private, make_scan(stop_ns=0, nodes=()))
@@ -175,6 +210,22 @@ def test_an_aborted_recording_says_so(desk: Desk) -> None:
     desk.publisher.look()
     assert desk.side(name).reason == "cbe-02: disk full" and parse_info(desk.sent[0]).aborted
     assert b"cbe-02: disk full" in (desk.config.bdfdir / name).read_bytes()
+
+
+def test_what_a_scan_lacks_is_told(desk: Desk) -> None:
+    """Frames that stop, or come late, cost integrations and abort nothing: people and the side file hear how many."""
+    whole = desk.recorded()
+    short, open_end = (
+        record(desk.config.private, scan, integrations=4) for scan in (make_scan(2), make_scan(3, stop_ns=0))
+    )
+    for name in (short, open_end):
+        for node in NODES:
+            mark(desk.config.private, name, node, integrations=4)
+    desk.publisher.look()
+    assert {short, whole, open_end} <= desk.public()
+    assert desk.told("warning") == f"{short} has 4 of the 6 integrations of its time"
+    expected = [desk.side(name).expected_integrations for name in (short, whole, open_end)]
+    assert expected == [6, 6, 0] and not desk.side(short).aborted
 
 
 def test_a_file_without_integrations_is_discarded(desk: Desk) -> None:
