@@ -14,6 +14,7 @@ from pathlib import Path
 from socs_bl.bdf.config import SDM, PublisherConfig
 from socs_bl.bdf.files import Files, same_file
 from socs_bl.bdf.finish import finish
+from socs_bl.bdf.growing import read_header
 from socs_bl.bdf.header import Header
 from socs_bl.bdf.lookout import DONE, PART, SCAN, SENT, SIDE, Lookout, read_scan
 from socs_bl.bdf.model import (
@@ -155,8 +156,8 @@ class Performer:
     def _measure(self, name: str) -> Size:
         path, interval = self._part(name), 0.0
         # Opened first: on a network file system only that brings the size and the time of change up to date.
-        with contextlib.suppress(Refused, Faulty), BdfReader(path, partial=True) as reader:
-            interval = reader.header.interval_ns / 1e9
+        with contextlib.suppress(Refused, Faulty, OSError), open(path, "rb") as file:
+            interval = read_header(file.fileno(), path).interval_ns / 1e9
         try:
             found = path.stat()
         except FileNotFoundError:
