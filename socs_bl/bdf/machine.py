@@ -109,8 +109,8 @@ class PublisherMachine(Machine):
                     self._see(sighting)
             case Measured():
                 self._measured(event)
-            case Finished(name=name, integrations=integrations):
-                self._change(name, integrations=integrations)
+            case Finished():
+                self._finished(event)
             case Damaged(name=name, reason=reason):
                 self._change(name, damaged=True)
                 self._fault(name, f"{reason}; salvage it, then publish_now, or discard it")
@@ -280,6 +280,13 @@ class PublisherMachine(Machine):
     def _clear(self, name: str) -> None:
         self.cancel(RETRY + name)
         self._change(name, fault="", damaged=False, tries=0)
+
+    def _finished(self, event: Finished) -> None:
+        """Who finds fewer integrations than the scan's time holds need not have been told why by anybody."""
+        name, count, expected = event.name, event.integrations, event.expected
+        self._change(name, integrations=count)
+        if 0 < count < expected and name in self.files:
+            self._tell("warning", f"{name} has {count} of the {expected} integrations of its time", name)
 
     def _take_next(self, name: str, target: str) -> None:
         """The next name of a second copy."""
