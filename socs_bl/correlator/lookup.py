@@ -94,9 +94,7 @@ class Lookup:
             tails.setdefault(word, []).append(number)
         for word, chain in tails.items():
             places = self.products[chain, PLACE]
-            if len(chain) == 1:
-                self.products[chain, PLACE] = -1  # nothing to tell apart
-            elif (places < 0).any() or len(set(places.tolist())) < len(chain):
+            if len(chain) > 1 and ((places < 0).any() or len(set(places.tolist())) < len(chain)):
                 names = ", ".join(self.names[number] for number in chain)
                 raise Refused(
                     f"configuration {configuration}: products {names} have the same two streams; give each its chip and ccc"

@@ -352,6 +352,16 @@ def test_products_of_the_same_streams(benches: list[Bench]) -> None:
         bench.prepare(replace(config, name="c2", products=(first, replace(first, name="q"))))
 
 
+def test_a_product_alone_takes_its_own_frames_only(benches: list[Bench]) -> None:
+    """Frames of a product of the same streams that enters no pipe never stand in for those of the one that does."""
+    mine = replace(configuration(1).products[0], chip=1, cell=2)
+    other = replace(mine, name="q", chip=2)
+    config = replace(configuration(1), products=(mine, other))
+    benches.append(bench := Bench(config))
+    bench.take([frame(product, (0, 0, 0), 0, chip=product.chip, cell=2) for product in (other, mine)])
+    assert bench.totals() == {"good": 1, "unknown": 2}
+
+
 def test_a_product_enters_one_pipe(benches: list[Bench]) -> None:
     """A configuration that sends a product to two pipes is refused."""
     config = configuration(1)
