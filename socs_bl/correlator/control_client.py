@@ -79,10 +79,10 @@ class ControlClient:
     async def _connect(self, timeout: float) -> None:
         make_endpoint: Any = UNIXClientEndpoint
         protocol = _Client(self)
+        factory = Factory.forProtocol(lambda: protocol)
+        factory.noisy = False  # each try, twenty a second while a process starts, would be two lines of the log
         try:
-            await make_endpoint(self._reactor, os.fspath(self._path), timeout).connect(
-                Factory.forProtocol(lambda: protocol)
-            )
+            await make_endpoint(self._reactor, os.fspath(self._path), timeout).connect(factory)
         except (CancelledError, ConnectingCancelledError) as error:
             raise CancelledError from error
         except Exception as error:

@@ -81,7 +81,7 @@ class Writer(msgspec.Struct, frozen=True):
     integrations, dropped : int
         What it has written and could not write, before it said that it was done.
     error, ending : str
-        As it said: ``stop``, ``flush``, ``told`` or ``fault``.
+        As it said: ``stop``, ``silence``, ``flush``, ``told`` or ``fault``.
     """
 
     open: bool = True

@@ -29,7 +29,7 @@ from socs_bl.correlator.stage import Integration
 QUEUED = 4  # integrations of a recording that wait for the disk: what bounds the memory
 SILENCE_S = 5.0  # a recording whose stop has passed ends when no dump has come for so long
 REMEMBERED = 64  # recordings that a fault ended
-STOP, FLUSH, TOLD, FAULT = "stop", "flush", "told", "fault"  # how a recording ends
+STOP, SILENCE, FLUSH, TOLD, FAULT = "stop", "silence", "flush", "told", "fault"  # how a recording ends
 
 
 @dataclass(eq=False)
@@ -213,7 +213,7 @@ class Recorder:
         for recording in list(self.recordings.values()):
             over = recording.stop_ns and recording.stop_ns + int(SILENCE_S * 1e9) < now_ns
             if over and recording.told and seconds > SILENCE_S:
-                self._finish(recording, STOP)
+                self._finish(recording, SILENCE)
 
     def end_all(self, ending: str) -> None:
         """End every recording, whatever its window."""
@@ -233,7 +233,6 @@ class Recorder:
                 self._failed[done.uid] = done
                 if len(self._failed) > REMEMBERED:
                     del self._failed[next(iter(self._failed))]
-                self._tell("error", f"{done.uid}: {done.error}")
             found.append(done)
         return found
 

@@ -29,6 +29,7 @@ from socs_bl.correlator.model import (
 from socs_bl.correlator.node import NodeCells, lane_of
 
 MARKERS = "markers"
+SILENCE = "silence"  # an ending: the stop has passed by the clock on the wall, and frames had ceased before
 MARKER_PAUSE = 10.0  # seconds until a marker that could not be written is tried again
 MARKER_TRIES = 30
 KEPT = 50  # recordings that are over and still known, so that nothing is recorded twice
@@ -189,8 +190,11 @@ class Recordings(NodeCells):
             error=event.error or writer.error,
             ending=event.ending,
         )
-        if event.error:
+        others = recording.writers.values()
+        if event.error and all(other.error != event.error for other in others):
             self.tell("error", f"{key} has ended {event.uid}: {event.error}")
+        if event.ending == SILENCE and all(other.ending != SILENCE for other in others):
+            self.tell("warning", f"{event.uid}: no frames came at the end of its time; are the boards sending?")
         self._conclude(self.put_writer(recording, key, over))
         if event.ending == "flush" and line.stage is Stage.RUNNING and self._stays(line.configuration):
             self._enlist_line(line, event.uid)
@@ -253,7 +257,7 @@ class Recordings(NodeCells):
         writers = recording.writers.values()
         if recording.closed or any(writer.open for writer in writers):
             return
-        if recording.told or any(writer.ending == "stop" for writer in writers):
+        if recording.told or any(writer.ending in ("stop", SILENCE) for writer in writers):
             self._close(recording)
 
     def _close(self, recording: Recording) -> None:
@@ -269,7 +273,11 @@ class Recordings(NodeCells):
     # -- telling the publisher ------------------------------------------------------------------------------------
 
     def _mark(self, recording: Recording) -> None:
-        errors = [f"{key}: {writer.error}" for key, writer in sorted(recording.writers.items()) if writer.error]
+        causes: dict[str, list[str]] = {}
+        for key, writer in sorted(recording.writers.items()):
+            if writer.error:
+                causes.setdefault(writer.error, []).append(key)
+        errors = [f"{', '.join(keys)}: {error}" for error, keys in causes.items()]
         effect = WriteMarker(
             uid=recording.uid,
             directory=recording.directory,

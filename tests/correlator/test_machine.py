@@ -363,6 +363,30 @@ def test_a_full_disk_ends_one_pipeline_s_part() -> None:
     assert [e.uid for e in bench.of(SendRecording)] == ["uid:///evla/bdf/2"]
 
 
+def test_people_are_told_of_a_cause_once() -> None:
+    """What stops all pipelines of a recording, no frames or a full disk, is one notification and one reason."""
+    bench = flowing()
+    assert not bench.ask(CreateAsked(name="b", document="b", pipes=pipes("P0", "P1", "P2")))
+    bench.settle()
+    bench.ask(ActivateAsked(name="b"))
+    bench.settle()
+    bench.activated("b")
+    markers = []
+    for number, error, ending in ((1, "no room", "fault"), (2, "", "silence")):
+        bench.ask(record_asked(number, 0.0, 30.0))
+        bench.settle()
+        for pipe in ("P0", "P1", "P2"):
+            done = {"uid": f"uid:///evla/bdf/{number}", "configuration": "b", "pipe": pipe, "run": 1, "dropped": 0}
+            bench.step(RecordingDone(integrations=3, error=error, ending=ending, **done))
+        bench.ask(StopAsked(uid=done["uid"], stop_ns=0))
+        markers += bench.of(WriteMarker)
+        bench.settle()
+    told = [(e.level, e.text) for e in bench.effects if isinstance(e, Tell)]
+    assert [level for level, _ in told] == ["error", "warning"]
+    assert "no room" in told[0][1] and "no frames" in told[1][1]
+    assert [(e.aborted, e.reason) for e in markers] == [(True, "b/P0, b/P1, b/P2: no room"), (False, "")]
+
+
 def test_a_marker_that_cannot_be_written_is_tried_again() -> None:
     """The publisher waits for it, so it is not given up lightly."""
     bench = flowing()
