@@ -72,7 +72,8 @@ def _show(found: dict[str, Any]) -> None:
         *((("aborted", aborted["reason"]),) if aborted else ()),
     ):
         facts.add_row(name, value)
-    windows = Table("window", "chan", "bins", "cross", "flagged", "used", "auto", "flagged", "used", box=None)
+    titles = ("window", "chan", "bins", "cross", "flagged", "used", "auto", "flagged", "used")
+    windows = Table(*titles, box=None, collapse_padding=True)  # so that it fits into 80 columns
     for one in found["windows"]:
         windows.add_row(
             f"{one['baseband']}-{one['number']}", str(one["channels"]), str(one["bins"]),
