@@ -235,7 +235,7 @@ async def test_from_frames_to_a_file_over_direct_switches(bench: Bench) -> None:
     await bench.until(lambda: "a" not in bench.data()["configurations"], "a is destroyed")
     told = (await bench.do("explain", subject="c"))["data"]
     assert told["standing"] and told["chapters"]
-    workdirs = [path for path in Path(tempfile.gettempdir()).glob("cbe*") if (path / "agent-1.json").exists()]
+    workdirs = list(Path(tempfile.gettempdir()).glob(f"cbe{os.getpid()}*"))
     await replayed(bench)
     end(bench.agent, "run")
     await ended(bench.agent, "run")
