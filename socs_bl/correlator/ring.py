@@ -141,7 +141,12 @@ class _Ring:
     def __init__(self, path: Path, descriptor: int, slots: int, plan: Plan) -> None:
         self.path, self.plan, self.slots = path, plan, slots
         self._descriptor = descriptor
-        self._map = mmap.mmap(descriptor, ring_bytes(plan, slots), mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        try:
+            self._map = mmap.mmap(descriptor, ring_bytes(plan, slots), mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            self._wake = os.open(wake_path(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            os.close(descriptor)
+            raise
         self._bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         self._data, self._stride = _data_offset(slots), slot_stride(plan)
         self.address = self._bytes.ctypes.data
@@ -150,7 +155,6 @@ class _Ring:
         self._tags = self._slots["tag"]
         self._flushes_at = PAGE + slots * SLOT.itemsize
         self._flushes = self._view(FLUSH, slots + 2, self._flushes_at)
-        self._wake = os.open(wake_path(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     @property
     def size_bytes(self) -> int:
@@ -224,13 +228,12 @@ class RingWriter(_Ring):
             goes_on = _fits(path, plan, slots)
             if not goes_on:
                 _make(path, plan, slots)
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            super().__init__(path, os.open(path, os.O_RDWR | os.O_CLOEXEC), slots, plan)
         except OSError as error:
             raise Faulty(
                 f"ring {path} of {ring_bytes(plan, slots)} bytes: {error.strerror}; free memory on that file system",
                 str(path),
             ) from error
-        super().__init__(path, descriptor, slots, plan)
         head = self._head
         for name, value in _shape(plan, slots).items():
             head[name] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.correlator.configuration import Product, Stream
 from socs_bl.correlator.plan import Plan, make_plan
-from socs_bl.correlator.ring import Dump, Flush, RingReader, RingWriter, choose_slots, ring_bytes
+from socs_bl.correlator.ring import PAGE, Dump, Flush, RingReader, RingWriter, choose_slots, ring_bytes
 
 SLOTS = 4
 
@@ -183,6 +184,25 @@ def test_memory_is_had_or_refused(path: Path) -> None:
     assert ring_bytes(PLAN, choose_slots(PLAN, 500_000_000, 1_000_000, 1 << 20)) <= 1 << 20
     with pytest.raises(Refused, match="does not fit"):
         choose_slots(huge, 10**9, 10**8, 1 << 20)
+
+
+def _make_without_room(path: str) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE
+    resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), used + (8 << 20)))
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(Faulty, match="Cannot allocate memory"):
+        RingWriter(Path(path), PLAN, 1 << 12)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_memory_that_cannot_be_mapped(path: Path) -> None:
+    """A process that may not have the memory says so, and keeps nothing open."""
+    child = multiprocessing.get_context("fork").Process(target=_make_without_room, args=(str(path),))
+    child.start()
+    child.join(60)
+    status = child.exitcode
+    child.close()
+    assert status == 0
 
 
 def test_views_are_of_the_plan(writer: RingWriter, path: Path) -> None:
