@@ -13,7 +13,7 @@ from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_j
 from socs_bl.client import AsyncClient
 from socs_bl.client.command import command
 from socs_bl.core.clock import SystemClock
-from socs_bl.core.config import check
+from socs_bl.core.config import from_arguments
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
@@ -48,10 +48,7 @@ class ConfigListener(MachineAgent[ListenerMachine]):
 
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
-        given = {name: value for name in ListenerConfig.model_fields if (value := getattr(args, name)) is not None}
-        if args.nodes is not None:
-            given["nodes"] = args.nodes.split(",")
-        self.config = check(given, ListenerConfig, "arguments")
+        self.config = from_arguments(args, ListenerConfig)
         self.client = AsyncClient(site_agent, site_agent.site_args.address_root, self.on_join)
         self.clock = SystemClock()
         self.rejections = Rejections()

@@ -12,7 +12,7 @@ from socs_bl.bdf.scan import encode_scan
 from socs_bl.client import AsyncClient
 from socs_bl.client.command import command
 from socs_bl.core.clock import SystemClock
-from socs_bl.core.config import check
+from socs_bl.core.config import from_arguments
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
@@ -64,10 +64,7 @@ class ExecutorListener(MachineAgent[ObservationMachine]):
 
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
-        given = {name: value for name in ObservationConfig.model_fields if (value := getattr(args, name)) is not None}
-        if args.nodes is not None:
-            given["nodes"] = args.nodes.split(",")
-        self.config = check(given, ObservationConfig, "arguments")
+        self.config = from_arguments(args, ObservationConfig)
         self.client = AsyncClient(site_agent, site_agent.site_args.address_root, self.on_join)
         self.clock = SystemClock()
         self.rejections = Rejections()
