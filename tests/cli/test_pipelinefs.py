@@ -149,6 +149,8 @@ def test_setup_does_what_is_missing_and_leaves_the_rest(tmp_path: Path, capsys: 
         assert setup.main(words) == 0
         assert capsys.readouterr().out == "02: ready already\n"
         assert (top / "02/active").readlink() == Path("configurations/a")
+        assert setup.main(["02", "--mount", str(top), "--source", "udp://239.1.2.4:5000"]) == 0
+        assert "02: configuration c0 created" in capsys.readouterr().out, "the new source has destroyed the old one"
         assert setup.main(["02", "--mount", str(top), "--source", "http://x"]) == 1
         assert "'http://x' is not a source" in capsys.readouterr().err
         assert setup.main(["04", "--mount", str(top)]) == 0
