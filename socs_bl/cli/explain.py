@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from socs_bl.cli.source import add_source, machine_of, opened, teller_of
+from socs_bl.cli.source import add_source, machine_now, machine_of, opened, teller_of
 from socs_bl.core.explain import CHAPTERS, explain
 
 
@@ -34,8 +34,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the story."""
+    factory = machine_of(args.journal)
+    machine_now(args, args.journal, factory)  # of an empty journal any name would be one that it does not know
     with opened(args, args.journal) as journal:
-        story = explain(machine_of(args.journal), journal, args.subject, teller_of(args.journal), args.last)
+        story = explain(factory, journal, args.subject, teller_of(args.journal), args.last)
     if args.json:
         print(json.dumps(msgspec.to_builtins(story), indent=1))
     else:
