@@ -306,17 +306,18 @@ def choose_subarray(configuration: Configuration, scan: Scan) -> Subarray:
     Raises
     ------
     Refused
-        When none of these says.
+        When none of these says, or several are meant.
     """
     subarrays = configuration.subarrays
-    for subarray in subarrays:
-        if scan.subarray == subarray.name or (not scan.subarray and scan.config_id == subarray.config_id):
-            return subarray
-    if len(subarrays) == 1 and not scan.subarray:
-        return subarrays[0]
+    if scan.subarray:
+        meant = [subarray for subarray in subarrays if subarray.name == scan.subarray]
+    else:
+        meant = [item for item in subarrays if item.config_id and item.config_id == scan.config_id] or [*subarrays]
+    if len(meant) == 1:
+        return meant[0]
     names = ", ".join(subarray.name for subarray in subarrays) or "none"
     raise Refused(
-        f"{scan.uid}: subarray {scan.subarray!r} with config_id {scan.config_id!r:.80} is not in configuration "
+        f"{scan.uid}: subarray {scan.subarray!r} with config_id {scan.config_id!r:.80} is not one of configuration "
         f"{configuration.name}; it has {names}"
     )
 

@@ -24,7 +24,7 @@ from socs_bl.correlator.observation.wire import parse_mjd
 from socs_bl.correlator.output import make_outputs
 from socs_bl.correlator.pipeline import make_recipe, parse_pipeline
 from socs_bl.correlator.plan import SUSPECT, make_plan
-from socs_bl.correlator.recorder import FAULT, FLUSH, QUEUED, STOP, Recorder
+from socs_bl.correlator.recorder import FAULT, FLUSH, QUEUED, STOP, Recorder, choose_subarray
 from socs_bl.correlator.stage import Stage
 from tests.correlator.dumps import SECOND, START, noise_slot, observation
 
@@ -358,15 +358,24 @@ def test_stops_and_silence(tmp_path: Path) -> None:
 
 
 def test_which_subarray(tmp_path: Path) -> None:
-    """By name, by config_id, the only one; a name that is not there is refused, as is a product without a place."""
+    """By name, by config_id, the only one; a name that is not there is refused, as is a choice among several.
+
+    A product without a place is refused, too.
+    """
     configuration = observation(TEXT)
     with bench(configuration) as made:
         for subarray, config_id in (("sa0", "other"), ("", "cfg"), ("", "other")):
             scan = Scan(uid=make_uid(1), dataset_id="D", start_ns=1, subarray=subarray, config_id=config_id)
             made.recorder.open(scan, tmp_path)
             assert made.recorder.recordings.pop(scan.uid).subarray.name == "sa0"
-        with pytest.raises(Refused, match="is not in configuration c1; it has sa0"):
+        with pytest.raises(Refused, match="is not one of configuration c1; it has sa0"):
             made.recorder.open(Scan(uid=make_uid(2), dataset_id="D", start_ns=1, subarray="sa1"), tmp_path)
+    for cfg in ("", "cfg"):
+        both = tuple(replace(configuration.subarrays[0], name=name, config_id=cfg) for name in ("sa0", "sa1"))
+        for config_id in ("", "cfg"):
+            with pytest.raises(Refused, match="it has sa0, sa1"):
+                scan = Scan(uid=make_uid(3), dataset_id="D", start_ns=1, config_id=config_id)
+                choose_subarray(replace(configuration, subarrays=both), scan)
     strange = observation(TEXT, bins=2)
     with pytest.raises(Refused, match="gives 32 channels and 2 bins, but its window w1 has 64 and 2"):
         recipe = make_recipe(parse_pipeline(TEXT.replace("fft", "fft ! boxcar span=2")))
