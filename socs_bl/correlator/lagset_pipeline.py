@@ -7,7 +7,8 @@
 
 What reads the ring stands before the first element and is never written. Control messages take effect between two dumps.
 When this process is killed it costs one integration, and those that wait for the disk: its successor goes on at the next
-dump, and flags the integration whose first dumps it has not seen. What is being recorded it is told by ``--recordings FILE``, before it takes a dump.
+dump, and flags the integration whose first dumps it has not seen. What is being recorded it is told by
+``--recordings FILE``, before it takes a dump.
 """
 
 from __future__ import annotations
