@@ -13,6 +13,7 @@ from socs_bl.core.clock import SystemClock, compact_utc
 from socs_bl.core.config import check, load
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.whole_file import write_whole
+from socs_bl.services.process import free_port
 from socs_bl.simulators import executor
 from socs_bl.simulators.boards import Command, Restart, TimedField
 from socs_bl.simulators.boards_config import Correlation
@@ -43,7 +44,8 @@ class Widar(Agent):
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
         self.clock = SystemClock()
-        self.config = load(Path(args.config), Correlation) if args.config else Correlation()
+        config = load(Path(args.config), Correlation) if args.config else Correlation()
+        self.config = config.on_port(free_port()) if args.own_port else config
         self.run_dir = Path(args.run_dir)
         self.process = BoardsProcess(self.run_dir / "boards")
         self.config_id = ""
@@ -260,6 +262,11 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     parser = parser or argparse.ArgumentParser()
     group = parser.add_argument_group("Agent Options")
     group.add_argument("--config", help="stations, basebands and schedule (YAML); without it, the demonstration")
+    group.add_argument(
+        "--own-port",
+        action="store_true",
+        help="send frames to a UDP port that is free now: correlators on one machine do not mix theirs",
+    )
     group.add_argument(
         "--run-dir", default="run/widar", help="where configurations, injected sources and logs are written"
     )

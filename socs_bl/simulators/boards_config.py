@@ -350,6 +350,10 @@ class Correlation(Config):
             raise ValueError(f"site.antennas has no pad {', '.join(unknown)}")
         return self
 
+    def on_port(self, port: int) -> Correlation:
+        """The same with lag frames to another UDP port."""
+        return self.model_copy(update={"network": self.network.model_copy(update={"lag_port": port})})
+
     @property
     def dump_ns(self) -> int:
         """Length of a dump."""

@@ -128,6 +128,20 @@ async def test_abort_ends_the_dataset(agent: Widar, ears: tuple[socket.socket, s
     assert [root.findtext("name", "table") for root in documents(ears[1])][-1] == "FINISH"
 
 
+@pytest_twisted.ensureDeferred
+async def test_two_on_one_machine_do_not_mix_their_frames(tmp_path: Path) -> None:
+    """Promise: with --own-port each sends to a port of its own."""
+    made = [
+        Widar(make_site_agent("Widar"), arguments(add_agent_args(), "--own-port", "--run-dir", str(tmp_path / name)))
+        for name in ("one", "two")
+    ]
+    ports = {agent.config.network.lag_port for agent in made}
+    for agent in made:
+        await agent.site_agent.end()
+        agent.close()
+    assert len(ports) == 2 and 53500 not in ports
+
+
 @pytest.mark.live
 @pytest_twisted.ensureDeferred
 async def test_faults_are_told_to_the_boards(agent: Widar) -> None:
