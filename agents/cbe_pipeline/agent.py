@@ -37,7 +37,7 @@ from socs_bl.correlator.model import (
     StopAsked,
 )
 from socs_bl.correlator.names import parse_name
-from socs_bl.correlator.source import parse_source
+from socs_bl.correlator.source import check_source
 from socs_bl.correlator.story import NodeTeller
 from socs_bl.correlator.view import INPUT_STAGE, feed_values, overview
 from socs_bl.correlator.workdir import WorkDirectory
@@ -287,7 +287,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
             There are no session data.
         """
         if uri:
-            parse_source(uri)
+            await self.in_thread(check_source, uri)
         await self._do(SourceAsked(uri=uri))
         return f"Frames come from {uri or 'nowhere'}."
 

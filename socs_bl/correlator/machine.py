@@ -388,12 +388,15 @@ class NodeMachine(Recordings):
     def _on_ingest_refused(self, event: IngestRefused) -> None:
         if event.run != self.ingest.run:
             return
-        self.tell("error", f"the ingest process refuses {event.action} {event.name}: {event.reason}")
+        what = f"{event.action} {event.name}".rstrip()
+        self.tell("error", f"the ingest process refuses {what}: {event.reason}")
         if event.action == "source":
             self.change_source(uri="", on=False)
         elif event.action == "flow":
             self.change_source(on=False)
             self.change(flow_told=False)
+        elif event.action == "framedump":
+            self.change_source(dump_mode="none")
         held = self.held(event.name)
         if held is None:
             return

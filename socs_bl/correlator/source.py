@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,3 +126,16 @@ def parse_source(uri: str) -> UdpAddress | FilePath:
     except ValueError as error:
         raise Refused(f"{what}: {error}; host and interface are IPv4 addresses") from error
     return UdpAddress(host, port, interface)
+
+
+def check_source(uri: str) -> None:
+    """Refuse a source that cannot be one on this host, before anything is given up for it; may block.
+
+    Raises
+    ------
+    Refused
+        See `parse_source`; also when a file is not there.
+    """
+    source = parse_source(uri)
+    if isinstance(source, FilePath) and not os.path.isfile(source.path):
+        raise Refused(f"source {uri[:80]!r}: {source.path} is no file on this host; give the path of a BLF file")

@@ -277,7 +277,11 @@ def test_what_ingest_refuses_is_not_kept() -> None:
     assert not bench.machine.source.on and bench.machine.source.uri == SOURCE
     bench.step(IngestRefused(run=bench.run, action="source", name="", reason="no such file"))
     assert not bench.machine.source.uri
-    assert any("no memory" in e.text for e in bench.effects if isinstance(e, Tell))
+    bench.ask(FramedumpAsked(mode="binary", directory="/nowhere", size=1000))
+    bench.step(IngestRefused(run=bench.run, action="framedump", name="", reason="no directory"))
+    assert bench.machine.source.dump_mode == "none", "nobody is shown a dump that there is not"
+    told = [e.text for e in bench.effects if isinstance(e, Tell)]
+    assert "no memory" in told[0] and told[-1] == "the ingest process refuses framedump: no directory"
 
 
 def test_a_recording_over_a_switch() -> None:

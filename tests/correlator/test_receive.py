@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from socs_bl.core.errors import Faulty, Refused
 from socs_bl.correlator.receive import FEWEST_ROWS, UdpReceiver
-from socs_bl.correlator.source import FilePath, UdpAddress, parse_source
+from socs_bl.correlator.source import FilePath, UdpAddress, check_source, parse_source
 from socs_bl.services.process import free_port
 from socs_bl.simulators.frame_sender import FrameSender
 from tests.correlator.frames import PATIENCE, configuration, dump_of
@@ -129,3 +130,12 @@ def test_sources_are_parsed_strictly() -> None:
     ):  # fmt: skip
         with pytest.raises(Refused):
             parse_source(uri)
+
+
+def test_a_file_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    """A slip of the pen must not cost the configurations that another source would destroy."""
+    with pytest.raises(Refused, match=r"typo\.blf is no file on this host"):
+        check_source(f"file://{tmp_path}/typo.blf")
+    (tmp_path / "x.blf").touch()
+    check_source(f"file://{tmp_path}/x.blf")
+    check_source("udp://239.1.2.3:5000")
