@@ -197,7 +197,7 @@ class Assembler:
         """
         registers = self._registers
         silence_ns = round(silence_s * 1e9)
-        self._new_window(silence_ns)
+        registers[dumps.FORWARD] = registers[dumps.WINDOW] + silence_ns
         registers[dumps.MESSAGE] = registers[dumps.OFFSET] = 0
         registers[dumps.BAD_MESSAGE] = NOWHERE
         while (why := self._decode(batch)) != dumps.DONE:

@@ -51,7 +51,7 @@ from socs_bl.correlator.dumps import (
     find_entry,
     open_dump,
 )
-from socs_bl.correlator.kernel import LINE_WORDS, inner, kernel, put_byte, put_line, put_word, sent_word
+from socs_bl.correlator.kernel import LINE_WORDS, inner, kernel, prefetch, put_byte, put_line, put_word, sent_word
 from socs_bl.correlator.plan import GOOD, SUSPECT
 
 AGREE = 16  # frames before another time is believed
@@ -95,7 +95,7 @@ _GOOD, _DUPLICATE, _LATE, _STALE = int(Kind.GOOD), int(Kind.DUPLICATE), int(Kind
 _UNKNOWN, _IMPLAUSIBLE, _OVERRUN = int(Kind.UNKNOWN), int(Kind.IMPLAUSIBLE), int(Kind.OVERRUN)
 _SUSPECT = int(Kind.SUSPECT)
 
-_FACTOR = columns.HASH_FACTOR
+_FACTOR, _ROW_BYTES = columns.HASH_FACTOR, columns.ROW_BYTES
 _PLACE, _LAGS, _BLOCKS, _RECIRCULATION = columns.PLACE, columns.LAGS, columns.BLOCKS, columns.RECIRCULATION
 _BINS, _PIPE, _FIRST_CELL, _NEXT = columns.BINS, columns.PIPE, columns.FIRST_CELL, columns.NEXT
 _STATE_AT, _COUNTS_AT, _LAGS_AT = columns.STATE_AT, columns.COUNTS_AT, columns.LAGS_AT
@@ -176,9 +176,14 @@ def _time_is_another(board: Any, registers: Counts, votes: Array) -> bool:
 
 
 @inner
+def _hash(frame: Any, shift: int) -> Any:
+    return ((np.int64(sent_word(frame, 1)) * _FACTOR) & MASK) >> shift
+
+
+@inner
 def _find_product(frame: Any, products: Array, table: Array, shift: int) -> Any:
     word = np.int64(sent_word(frame, 1))
-    at = ((word * _FACTOR) & MASK) >> shift
+    at = _hash(frame, shift)
     while table[at, 1] > 0 and np.int64(table[at, 0]) != word:
         at = (at + 1) & (table.shape[0] - 1)
     product = np.int64(table[at, 1]) - 1
@@ -394,6 +399,9 @@ def decode(
             bad, nlags = _look(frame, size, whole)
             if bad < 0:
                 size = _HEADER_BYTES + 8 * nlags
+                if at + 2 * size <= length:  # ask for what the next frame needs, so that memory has answered by then
+                    following = _hash(frame + np.uint64(size), shift) * _ROW_BYTES
+                    prefetch(np.uint64(table.ctypes.data + following))
                 # Looked up before the sum, so that the memory's answer comes meanwhile.
                 product = _find_product(frame, products, table, shift)
                 board = np.int64(_bits(frame, _BOARD_WORD, _BOARD_LOW, _BOARD_MASK))

@@ -188,7 +188,9 @@ class Ingest:
         self._datagrams += batch.datagrams
         self._write_dump(batch)
         before = counters.believed
-        self._assembler.take(batch, self._source.origin, self._came - self._heard)
+        # The time of a file goes on by its frames alone, whoever is waited for.
+        silence = self._came - self._heard if isinstance(self._source, UdpReceiver) else 0.0
+        self._assembler.take(batch, self._source.origin, silence)
         if counters.believed > before:
             self._heard = self._came
 
@@ -365,7 +367,7 @@ def warm_up() -> None:
         assembler.take(Batch(data, numbers, numbers, numbers, 0))
         assembler.idle()
         table = Table(np.zeros((1, 4), np.uint8), received=True)
-        read_control(table.control, table.messages["controllen"], 0, numbers, numbers)
+        read_control(table.control, table.messages["controllen"], table.messages["length"], 0, numbers, numbers)
         split_frames(base, 0, False, 1, numbers, numbers)
         shift_seconds(base, numbers, numbers, 0, 1)
 

@@ -130,6 +130,18 @@ def _swap_long(typing_context: Any, address: Any, old: Any, new: Any) -> Any:
     return types.int64(types.int64, types.int64, types.int64), generate
 
 
+def _prefetch(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        name, kind = "llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        fetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        reading, all_levels, data = number(0), number(3), number(1)
+        builder.call(fetch, [builder.inttoptr(values[0], byte), reading, all_levels, data])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), generate
+
+
 def _fence(typing_context: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         builder.fence("seq_cst")
@@ -146,6 +158,8 @@ put_byte: Any = intrinsic(_put_byte)
 # put_line(to, source): `LINE_WORDS` words as sent, to an address that is a multiple of 64 bytes, past the cache: what is
 # not read again soon does not push out what is, and its old content is not fetched first. Others see it after a fence.
 put_line: Any = intrinsic(_put_line)
+# prefetch(address): the line of the cache there will soon be read.
+prefetch: Any = intrinsic(_prefetch)
 # Whole numbers of 64 bits in memory that other processes use as well, by their address, a multiple of 8:
 # load_long(address); store_long(address, value), after what was stored before, lines past the cache excepted;
 # swap_long(address, old, new): 1 when it was `old` and now is `new`, in one step.

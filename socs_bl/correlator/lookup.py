@@ -20,6 +20,7 @@ HASH_FACTOR = 2654435761  # 2**32 divided by the golden ratio: Knuth, The Art of
 # Columns of `Lookup.products`.
 PLACE, LAGS, BLOCKS, RECIRCULATION, BINS, PIPE, FIRST_CELL, STATE_AT, COUNTS_AT, LAGS_AT, NEXT = range(11)
 COLUMNS = 11
+ROW_BYTES = 8  # of a row of `Lookup.table`
 PIPE_CELLS, PIPE_FIRST, PIPE_LAST = range(3)  # columns of `Lookup.pipes`
 
 
