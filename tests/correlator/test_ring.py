@@ -17,7 +17,8 @@ import pytest
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.correlator.configuration import Product, Stream
 from socs_bl.correlator.plan import Plan, make_plan
-from socs_bl.correlator.ring import PAGE, Dump, Flush, RingReader, RingWriter, choose_slots, ring_bytes
+from socs_bl.correlator.ring import Dump, Flush, RingReader, RingWriter, choose_slots, ring_bytes
+from socs_bl.correlator.slots import PAGE
 
 SLOTS = 4
 
