@@ -21,9 +21,12 @@ from socs_bl.correlator.model import (
     IngestEnded,
     Line,
     PipelineEnded,
+    RecordAsked,
     Recording,
     RecordingDone,
     Source,
+    SourceAsked,
+    StopAsked,
     Tell,
 )
 
@@ -77,6 +80,13 @@ class NodeTeller(Teller[NodeMachine]):
         match event:
             case CreateAsked(name=name, pipes=pipes):
                 return f"configuration {name} with {len(pipes)} pipelines was brought"
+            case RecordAsked(uid=uid, start_ns=start_ns):
+                return f"a recording of {uid} from {iso_utc(start_ns / 1e9)} on was asked for"
+            case StopAsked(uid=uid, stop_ns=stop_ns, reason=reason):
+                when = f"at {iso_utc(stop_ns / 1e9)}" if stop_ns else "at once"
+                return f"the end of {uid} {when} was asked for" + (f" ({reason})" if reason else "")
+            case SourceAsked(uri=uri):
+                return f"frames from {uri or 'nowhere'} were asked for"
             case Activated(name=name, previous=previous, cut_ns=cut):
                 return f"frames after {cut} ns belong to {name}, before that to {previous or 'nobody'}"
             case IngestEnded(reason=reason):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from socs_bl.correlator.model import ActivateAsked, CreateAsked, CreateTables, StopAsked
+from socs_bl.core.clock import iso_utc
+from socs_bl.correlator.model import ActivateAsked, CreateAsked, CreateTables, SourceAsked, StopAsked
 from socs_bl.correlator.story import NodeTeller
 from tests.correlator.plant import pipes, record_asked, wall_ns
 from tests.correlator.test_machine import Bench, flowing
+from tests.harness.simulation import EPOCH
 
 
 def standing(bench: Bench, subject: str) -> str:
@@ -43,3 +45,13 @@ def test_how_a_recording_stands() -> None:
     assert "without an end is open: a/P0 writes" in said
     assert not bench.ask(StopAsked(uid=asked.uid, stop_ns=wall_ns(105.0), reason="by hand"))
     assert " to " in standing(bench, asked.uid)
+
+
+def test_what_was_asked_is_told_in_words() -> None:
+    """Times as dates, since people compare them with the schedule; the document of a scan is not told."""
+    tell, asked = NodeTeller().event, record_asked(1, 0.0)
+    assert tell(asked) == f"a recording of {asked.uid} from {iso_utc(EPOCH)} on was asked for"
+    stop = StopAsked(uid=asked.uid, stop_ns=wall_ns(5.0), reason="FINISH")
+    assert tell(stop) == f"the end of {asked.uid} at {iso_utc(EPOCH + 5)} was asked for (FINISH)"
+    assert tell(StopAsked(uid=asked.uid, stop_ns=0)) == f"the end of {asked.uid} at once was asked for"
+    assert tell(SourceAsked(uri="udp://0.0.0.0:1")) == "frames from udp://0.0.0.0:1 were asked for"
