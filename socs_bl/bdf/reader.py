@@ -19,6 +19,8 @@ from socs_bl.bdf.integration import Integration, Shapes
 from socs_bl.bdf.parse import Block, Buffer, faulty, parse_block, parse_opening
 from socs_bl.core.errors import Faulty, Refused
 
+GROWING = ".part"  # the end of a name in the creation directory, see `writer`
+
 
 class BdfReader:
     """A file of integrations.
@@ -122,7 +124,7 @@ class BdfReader:
 
 
 def mapped(path: Path) -> Buffer:
-    """A file as memory.
+    """A file as memory. One that is still written is read whole: it may shrink, and memory of what is gone kills.
 
     Raises
     ------
@@ -133,6 +135,8 @@ def mapped(path: Path) -> Buffer:
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise Refused(f"{path}: is empty; this is not a binary data file")
+            if path.suffix == GROWING:
+                return file.read()
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise Refused(f"{path}: cannot be read: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Callable
@@ -170,6 +171,15 @@ def test_a_file_with_only_its_header(tmp_path: Path) -> None:
     finish(path)
     with BdfReader(path) as reader:
         assert len(reader) == 0 and not reader.damage
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    """A file that grows may lose its last block under a reader: what was there when it was opened can be read."""
+    made = header()
+    path = write_file(tmp_path / ".private", made, [good_pieces(made, 1.0)] * 2)
+    with BdfReader(path, partial=True) as reader:
+        os.truncate(path, 0)
+        assert np.all(reader[1].cross[0] == 1.0)  # type: ignore[index]
 
 
 def test_the_place_of_a_cut_is_named_wherever_it_is(tmp_path: Path) -> None:
