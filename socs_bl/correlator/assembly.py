@@ -181,7 +181,7 @@ class Assembler:
         self.current.forget()
         self._votes[:] = 0
         self._registers[:] = 0
-        self._set(NEWEST=NOWHERE, CUT=NOWHERE, CLOSED=NOWHERE, OLDEST=dumps.NEVER, BAD_MESSAGE=NOWHERE)
+        self._set(NEWEST=NOWHERE, STAMP=NOWHERE, CUT=NOWHERE, CLOSED=NOWHERE, OLDEST=dumps.NEVER, BAD_MESSAGE=NOWHERE)
         self._new_window()
 
     def take(self, batch: Batch, origin: Callable[[int], str] = str, silence_s: float = 0.0) -> None:
@@ -258,7 +258,7 @@ class Assembler:
         if newest != NOWHERE and time_ns < newest - int(self._registers[dumps.BACK]):
             self._jump(time_ns)
         else:
-            self._set(NEWEST=max(newest, time_ns))
+            self._set(NEWEST=max(newest, time_ns), STAMP=NOWHERE)
         self._set(ANCHORED=1)
         self._on_first(time_ns)
 
@@ -271,7 +271,7 @@ class Assembler:
             closed = time_ns - int(self._registers[dumps.WINDOW]) - 1
             self._set(CLOSED=closed, CUT=min(int(self._registers[dumps.CUT]), closed))
         self._votes[:] = 0
-        self._set(NEWEST=time_ns, SCORE=0, EPOCH=0, AGREEING=0, BELIEVED=0)
+        self._set(NEWEST=time_ns, STAMP=NOWHERE, SCORE=0, EPOCH=0, AGREEING=0, BELIEVED=0)
         self._new_window()
 
     def _close_all(self) -> None:

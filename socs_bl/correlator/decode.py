@@ -45,6 +45,8 @@ from socs_bl.correlator.dumps import (
     PIPE_LEFT,
     SCORE,
     SINCE,
+    STAMP,
+    STAMPED,
     TIME,
     WINDOW,
     emit,
@@ -123,13 +125,17 @@ def _frame_time(frame: Any, registers: Counts) -> int:
     nanoseconds = np.int64(sent_word(frame, _NANOSECONDS_WORD))
     if nanoseconds >= SECOND:
         return -1
+    stamp = seconds * SECOND + nanoseconds
+    if stamp == registers[STAMP]:  # as that of the frame before, nearly always: dividing costs more than the sum
+        return int(registers[STAMPED])
     if registers[NEWEST] >= 0:
         reference = registers[NEWEST] // SECOND
         difference = (seconds - reference) & MASK
         if difference > MASK >> 1 and reference + difference - MASK - 1 >= 0:
             difference -= MASK + 1
         seconds = reference + difference
-    return int(seconds * SECOND + nanoseconds)
+    registers[STAMP], registers[STAMPED] = stamp, seconds * SECOND + nanoseconds
+    return int(registers[STAMPED])
 
 
 @inner

@@ -34,6 +34,8 @@ from socs_bl.correlator.slots import NOWHERE, address_of, drop, has_room, open_s
     AGREEING,  # boards whose last frame agrees with the candidate
     BELIEVED,  # boards whose last frame was believed
     TIME,  # of the frame at which the loop stopped
+    STAMP,  # the last time as frames have it, NOWHERE: none,
+    STAMPED,  # and what it stands for, while the newest is what the loop makes it
     MESSAGE,  # datagram to go on with
     OFFSET,  # byte of it
     PIPE,  # the one whose ring has no room
@@ -41,7 +43,7 @@ from socs_bl.correlator.slots import NOWHERE, address_of, drop, has_room, open_s
     BAD_OFFSET,  # byte of it
     BAD_KIND,
     REGISTERS,
-) = range(22)
+) = range(24)
 NEVER = np.iinfo(np.int64).max
 
 # Words of the configuration's own state.

@@ -42,7 +42,8 @@ FIRST_FLUSH = -3  # claimed: flush n is FIRST_FLUSH - n
 
 
 def _at(name: str) -> int:
-    return int(np.zeros(1, HEAD).dtype.fields[name][1])  # type: ignore[index]
+    assert HEAD.fields is not None
+    return HEAD.fields[name][1]
 
 
 _SLOTS, _ORDER, _SEQUENCE, _DROPPED = _at("slots"), _at("order"), _at("sequence"), _at("dropped")
