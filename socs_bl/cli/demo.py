@@ -86,6 +86,7 @@ def _correlator(console: Console, run_dir: Path, args: argparse.Namespace) -> di
 
 def _commensal(console: Console, run_dir: Path, args: argparse.Namespace) -> dict[str, Any]:
     """The commensal part; returns the summary of it."""
+    console.rule("commensal observing")
     truths, completed, timeline = _observe(console, run_dir, args)
     outcome = collect(truths, run_dir / "products", completed, timeline)
     show_timeline(console, outcome.timeline)
