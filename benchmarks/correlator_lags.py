@@ -1,4 +1,4 @@
-"""Lag sets to integrated spectra, beside a bare transform of the same lag sets in the same run.
+"""Rows of `correlator`: lag sets to integrated spectra, beside a bare transform of the same lag sets in the same run.
 
 The bare transform is `scipy.fft.fft` of complex64 in one thread, on lags that are converted already: all of a dump in one
 call, or in blocks of the size that ours works on, whichever is faster. Ours takes the dump as it lies in a ring: weighs
@@ -18,7 +18,7 @@ from multiprocessing.synchronize import Barrier
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-from report import Figure, arguments, publish
+from report import Figure
 
 from socs_bl.correlator import wire
 from socs_bl.correlator.configuration import Product, Stream
@@ -148,8 +148,3 @@ def two_cores(order: str, quick: bool) -> Figure:
     rate = CORES * frames * repeats * DUMPS * wire.frame_bytes(128) / slowest / 1e9
     figure = f"lag frames to integrated spectra, {order}, {CORES} processes"
     return Figure(figure, rate, AGGREGATE, rate / AGGREGATE, ">= 1.6 GB/s", "GB/s", rate >= AGGREGATE)
-
-
-if __name__ == "__main__":
-    options = arguments(__doc__ or "")
-    publish(rows(options.quick), options.json)

@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinxarg.ext",
     "config_schema",
+    "pipelinefs_readmes",
 ]
 exclude_patterns = ["_build", "examples"]
 html_theme = "sphinx_rtd_theme"

@@ -20,7 +20,7 @@ from socs_bl.bdf.model import DiscardNow, Looked, PublishNow, Resend, Settings, 
 from socs_bl.bdf.story import PublisherTeller
 from socs_bl.bdf.wire import parse_name
 from socs_bl.core.clock import SystemClock
-from socs_bl.core.config import check
+from socs_bl.core.config import from_arguments
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
@@ -55,8 +55,7 @@ class BDFPublisher(MachineAgent[PublisherMachine]):
 
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
-        given = {name: value for name in PublisherConfig.model_fields if (value := getattr(args, name)) is not None}
-        self.config = check(given, PublisherConfig, "arguments")
+        self.config = from_arguments(args, PublisherConfig)
         self.clock = SystemClock()
         self.lookout = Lookout(self.config)
         self.performer: Performer | None = None
@@ -191,10 +190,7 @@ class BDFPublisher(MachineAgent[PublisherMachine]):
                                "said": [], "chain": [{"sequence": 31, "time": 1795233602.0, "text": "it was seen: ..."}]}],
                  "journal_sequence": 40, "first": 1, "unlike": 0, "sequence": 1}
         """
-        told: dict[str, Any] = msgspec.to_builtins(await self.story_of(name, PublisherTeller()))
-        told["journal_sequence"] = told.pop("sequence")
-        session.data = told
-        return told["standing"][0] if told["standing"] else ""
+        return await self.show_story(session, name, PublisherTeller())
 
     # -- how it works ---------------------------------------------------------------------------------------------
 

@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_journal_argument, operation, run
 from socs_bl.bdf.scan import decode_scan, encode_scan, parse_uid
 from socs_bl.core.clock import SystemClock
 from socs_bl.core.config import check, load
-from socs_bl.core.errors import Refused, SocsError
+from socs_bl.core.errors import Refused
 from socs_bl.core.journal import Journal
 from socs_bl.correlator.bring import Brought, bring, read_file
 from socs_bl.correlator.config import NodeConfig
@@ -36,11 +34,10 @@ from socs_bl.correlator.model import (
     PlaybackAsked,
     RecordAsked,
     SourceAsked,
-    Stage,
     StopAsked,
 )
 from socs_bl.correlator.names import parse_name
-from socs_bl.correlator.source import parse_source
+from socs_bl.correlator.source import check_source
 from socs_bl.correlator.story import NodeTeller
 from socs_bl.correlator.view import INPUT_STAGE, feed_values, overview
 from socs_bl.correlator.workdir import WorkDirectory
@@ -116,6 +113,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
                  "bdfdir": "/data/wcbe/.private",
                  "framedump": {"mode": "none", "directory": "", "size": 0},
                  "counters": {"frames": 1451520, "pipelines_integrations": 12},
+                 "boards": {"1": {"good": 725760}, "2": {"good": 725760}}, "last_bad": {},
                  "recordings": {"uid:///evla/bdf/1795233600123": {"state": "open", "start_ns": 1795233605000000000,
                      "stop_ns": 0, "directory": "/data/wcbe/.private", "integrations": 0, "dropped": 0, "reason": "",
                      "writers": {"04_12_59/P0": "open"}}},
@@ -124,7 +122,8 @@ class CBEPipeline(MachineAgent[NodeMachine]):
                  "fault": "", "timestamp": 1795233610.0, "sequence": 12}
 
             'pending' is what was asked and is not done, in the order of asking; 'active' is None until frames have come.
-            'integrations' of a recording are counted when a pipeline has closed its part.
+            'integrations' of a recording are counted when a pipeline has closed its part. 'boards' counts what became of
+            each board's frames, by serial number; 'last_bad' has kind, byte and origin of the last bad one.
         """
         workdir = WorkDirectory(self.instance, self.config.ring_directory)
         journal = self.open_journal(JOURNAL + self.instance)
@@ -168,10 +167,9 @@ class CBEPipeline(MachineAgent[NodeMachine]):
         parse_name(name)
         if bool(document) == bool(path):
             raise Refused("give either document or path")
-        limit = self.config.document_bytes
-        text = await self.in_thread(read_file, path, limit) if path else document
-        brought: Brought = await self.in_thread(bring, text, name, limit, self.config.slots)
-        await self._do(CreateAsked(name=name, document=brought.document, pipes=brought.pipes, autodestroy=autodestroy))
+        text = await self.in_thread(read_file, path, self.config.document_bytes) if path else document
+        brought: Brought = await self.in_thread(bring, text, name, self.config)
+        await self._do(CreateAsked(name=name, autodestroy=autodestroy, **brought._asdict()))
         return f"Configuration {name} is being made; it has {len(brought.pipes)} pipelines."
 
     @operation("task", privs=2)
@@ -289,7 +287,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
             There are no session data.
         """
         if uri:
-            parse_source(uri)
+            await self.in_thread(check_source, uri)
         await self._do(SourceAsked(uri=uri))
         return f"Frames come from {uri or 'nowhere'}."
 
@@ -450,10 +448,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
                                "chain": [{"sequence": 31, "time": 1795233602.0, "text": "configuration c0 ..."}]}],
                  "journal_sequence": 40, "first": 1, "unlike": 0, "sequence": 1}
         """
-        told: dict[str, Any] = msgspec.to_builtins(await self.story_of(subject, NodeTeller()))
-        told["journal_sequence"] = told.pop("sequence")
-        session.data = told
-        return told["standing"][0] if told["standing"] else ""
+        return await self.show_story(session, subject, NodeTeller())
 
     @operation("task", privs=3)
     async def shutdown(self, session: Session) -> str | None:
@@ -472,7 +467,7 @@ class CBEPipeline(MachineAgent[NodeMachine]):
     def open_journal(self, name: str, *, riding: bool = False) -> Journal:
         """At ``--journal``, else in a file of this instance in the state directory."""
         if self.args.journal is None:
-            directory = Path(self.args.state_dir)
+            directory = Path(self.args.state_dir or default_state_dir())
             directory.mkdir(parents=True, exist_ok=True)
             self.args.journal = f"sqlite://{(directory / f'{self.instance}.db').resolve()}"
         return super().open_journal(name, riding=riding)
@@ -487,26 +482,17 @@ class CBEPipeline(MachineAgent[NodeMachine]):
             self.alert,
             lambda name: self.running().machine.held(name),
             lambda name: self.running().machine.document(name),
+            lambda name, pipe: self.running().machine.recordings_of(name, pipe),
             self.in_thread,
         )
         return self.performer
 
     async def _look(self) -> Mapping[str, Any]:
-        config = self.config
         published = os.environ.get("WCBE_BDFDIR", "")
-        bdfdir = config.bdfdir or (Path(published) / ".private" if published else "")
-        settings = {
-            "node": self.instance,
-            "ring_bytes": config.ring_bytes,
-            "configurations": config.configurations,
-            "recordings": config.recordings,
-            "frame_patience": config.frame_patience,
-            **config.restart.model_dump(),
-        }
-        document = (
-            write_configuration(Configuration(DEFAULT_CONFIGURATION)) if self.args.default_configuration else None
-        )
-        return {"settings": settings, "bdfdir": str(bdfdir), "default_document": document}
+        bdfdir = self.config.bdfdir or (Path(published) / ".private" if published else "")
+        empty = write_configuration(Configuration(DEFAULT_CONFIGURATION)) if self.args.default_configuration else None
+        settings = self.config.for_machine(self.instance)
+        return {"settings": settings, "bdfdir": str(bdfdir), "default_document": empty}
 
     async def _do(self, event: Any) -> None:
         """Have the machine decide, and show what it has decided."""
@@ -519,20 +505,9 @@ class CBEPipeline(MachineAgent[NodeMachine]):
         return self.performer
 
     async def _read_statuses(self) -> None:
-        """Ask all processes how they are; who does not answer is shown without numbers."""
-        machine, performer = self.running().machine, self._working()
-        try:
-            self._ingest = await performer.ask_ingest("WCBE_STATUS_MSG")
-        except SocsError:
-            self._ingest = {}
+        machine = self.running().machine
         lines = [line for held in machine.all_held() for line in machine.lines_of(held)]
-        statuses: dict[tuple[str, str], Status] = {}
-        for name, pipe in [(line.configuration, line.pipe) for line in lines if line.stage is Stage.RUNNING]:
-            try:
-                statuses[name, pipe] = await performer.ask_pipeline(name, pipe, "WCBE_STATUS_MSG")
-            except SocsError:
-                continue
-        self._pipelines = statuses
+        self._ingest, self._pipelines = await self._working().read_statuses(lines)
 
     def _refresh(self) -> None:
         session = self.session("run")
@@ -574,7 +549,9 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     )
     group.add_argument("--journal", metavar="URL", help="where the journal is (default: a file in --state-dir)")
     group.add_argument(
-        "--state-dir", metavar="DIR", default=str(default_state_dir()), help="for the journal (default: %(default)s)"
+        "--state-dir",
+        metavar="DIR",
+        help="for the journal (default: $STATE_DIRECTORY, else socs_bl in $XDG_STATE_HOME or ~/.local/state)",
     )
     add_journal_argument(group)
     return parser

@@ -13,7 +13,7 @@ from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_j
 from socs_bl.client import AsyncClient
 from socs_bl.client.command import command
 from socs_bl.core.clock import SystemClock
-from socs_bl.core.config import check
+from socs_bl.core.config import from_arguments
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
@@ -48,10 +48,7 @@ class ConfigListener(MachineAgent[ListenerMachine]):
 
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
-        given = {name: value for name in ListenerConfig.model_fields if (value := getattr(args, name)) is not None}
-        if args.nodes is not None:
-            given["nodes"] = args.nodes.split(",")
-        self.config = check(given, ListenerConfig, "arguments")
+        self.config = from_arguments(args, ListenerConfig)
         self.client = AsyncClient(site_agent, site_agent.site_args.address_root, self.on_join)
         self.clock = SystemClock()
         self.rejections = Rejections()
@@ -156,7 +153,7 @@ class ConfigListener(MachineAgent[ListenerMachine]):
     async def _carry_out(self, effect: Effect) -> Sequence[Event]:
         match effect:
             case CreateConfiguration(node=node, name=name, path=path):
-                await self._create(node, name, path)
+                await self._told(node, "create_configuration", name=name, path=path, autodestroy=True)
             case ActivateConfiguration(node=node, name=name):
                 await self._told(node, "activate_configuration", name=name)
             case Notify(level=level, text=text):
@@ -164,15 +161,6 @@ class ConfigListener(MachineAgent[ListenerMachine]):
             case _:
                 raise Refused(f"{type(effect).__name__} is not known here; the journal is newer than the software")
         return []
-
-    async def _create(self, node: str, name: str, path: str) -> None:
-        """Have a node make a configuration; it has it already when the answer to an earlier request was lost."""
-        try:
-            await self._told(node, "create_configuration", name=name, path=path, autodestroy=True)
-        except Refused:
-            session = (await self.client.status(node, "run")).session
-            if name not in (session.get("data") or {}).get("configurations", {}):
-                raise
 
     async def _told(self, node: str, op: str, **params: Any) -> None:
         """Have a node do something; what it refuses while it runs it will always refuse."""

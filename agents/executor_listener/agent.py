@@ -7,14 +7,12 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from socs_bl.agentkit import FeedSchema, MachineAgent, Session, SiteAgent, add_journal_argument, operation, run
 from socs_bl.bdf.scan import encode_scan
 from socs_bl.client import AsyncClient
 from socs_bl.client.command import command
 from socs_bl.core.clock import SystemClock
-from socs_bl.core.config import check
+from socs_bl.core.config import from_arguments
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.event import Event
@@ -66,10 +64,7 @@ class ExecutorListener(MachineAgent[ObservationMachine]):
 
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
-        given = {name: value for name in ObservationConfig.model_fields if (value := getattr(args, name)) is not None}
-        if args.nodes is not None:
-            given["nodes"] = args.nodes.split(",")
-        self.config = check(given, ObservationConfig, "arguments")
+        self.config = from_arguments(args, ObservationConfig)
         self.client = AsyncClient(site_agent, site_agent.site_args.address_root, self.on_join)
         self.clock = SystemClock()
         self.rejections = Rejections()
@@ -181,10 +176,7 @@ class ExecutorListener(MachineAgent[ObservationMachine]):
                                "said": [], "chain": [{"sequence": 31, "time": 1795233602.0, "text": "a document ..."}]}],
                  "journal_sequence": 40, "first": 1, "unlike": 0, "sequence": 1}
         """
-        told: dict[str, Any] = msgspec.to_builtins(await self.story_of(subject, ObservationTeller()))
-        told["journal_sequence"] = told.pop("sequence")
-        session.data = told
-        return told["standing"][0] if told["standing"] else ""
+        return await self.show_story(session, subject, ObservationTeller())
 
     # -- how it works ---------------------------------------------------------------------------------------------
 

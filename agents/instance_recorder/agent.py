@@ -16,7 +16,7 @@ from socs_bl.capture.machine import RecorderMachine
 from socs_bl.capture.model import KeysChanged, ManualStart, ManualStop
 from socs_bl.capture.stream import CaptureStream
 from socs_bl.core.clock import SystemClock
-from socs_bl.core.config import check
+from socs_bl.core.config import from_arguments
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Faulty, Refused
 from socs_bl.core.event import Event
@@ -55,8 +55,7 @@ class InstanceRecorder(MachineAgent[RecorderMachine]):
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
         self.instance = parse_instance(args.instance)
-        given = {name: value for name in CaptureConfig.model_fields if (value := getattr(args, name)) is not None}
-        self.config = check(given, CaptureConfig, "arguments")
+        self.config = from_arguments(args, CaptureConfig)
         self.clock = SystemClock()
         self.capture: CaptureStream | None = None
 

@@ -24,7 +24,8 @@ from socs_bl.simulators.geometry import separation
 from socs_bl.simulators.selector import Pointing, TargetSelector
 from socs_bl.simulators.telescope import Control, Step, plan
 from socs_bl.simulators.telescope_fengines import FEngines
-from socs_bl.simulators.truth import InjectedTone, inject, write_truth
+from socs_bl.simulators.truth import InjectedTone, inject
+from socs_bl.simulators.truth_file import write_truth
 
 REPORT_INTERVAL = 1.0  # seconds
 START_LEAD = 2.0  # seconds for the F-engines' processes to start

@@ -13,12 +13,15 @@ from socs_bl.core.clock import SystemClock, compact_utc
 from socs_bl.core.config import check, load
 from socs_bl.core.errors import Refused, Retry
 from socs_bl.core.whole_file import write_whole
+from socs_bl.services.process import free_port
 from socs_bl.simulators import executor
 from socs_bl.simulators.boards import Command, Restart, TimedField
 from socs_bl.simulators.boards_config import Correlation
 from socs_bl.simulators.boards_faults import BoardFaults
 from socs_bl.simulators.boards_process import BoardsProcess
-from socs_bl.simulators.sky import inject, sky_of, write_truth
+from socs_bl.simulators.lags import SkyField
+from socs_bl.simulators.sky import inject, sky_of
+from socs_bl.simulators.truth_file import write_truth
 from socs_bl.simulators.widar_config import vci_document
 
 REPORT_INTERVAL = 0.5  # seconds
@@ -41,7 +44,8 @@ class Widar(Agent):
     def __init__(self, site_agent: SiteAgent, args: Namespace) -> None:
         super().__init__(site_agent, args)
         self.clock = SystemClock()
-        self.config = load(Path(args.config), Correlation) if args.config else Correlation()
+        config = load(Path(args.config), Correlation) if args.config else Correlation()
+        self.config = config.on_port(free_port()) if args.own_port else config
         self.run_dir = Path(args.run_dir)
         self.process = BoardsProcess(self.run_dir / "boards")
         self.config_id = ""
@@ -149,11 +153,13 @@ class Widar(Agent):
         truth = inject(self.config, dataset, start, seed)
         path = (self.run_dir / f"truth-{compact_utc(start)}.json").resolve()
         await self.in_thread(write_truth, path, truth)
-        fields = tuple(
+        # The boards make a dump when it has ended, so they must know what comes after the last scan as well.
+        fields = [
             TimedField(start=scan.start, field=sky_of(self.config, number, seed))
             for number, scan in enumerate(truth.scans)
-        )
-        await self._tell(session, Command(fields=fields))
+        ]
+        fields.append(TimedField(start=truth.scans[-1].stop, field=SkyField()))
+        await self._tell(session, Command(fields=tuple(fields)))
         session.update(dataset_id=dataset, config_id=self.config_id, truth=path, said=[])
         said = executor.plan(self.config, truth, self.config_id)
         end = truth.scans[-1].stop
@@ -167,7 +173,7 @@ class Widar(Agent):
             if len(session.data["said"]) < len(said):
                 last = executor.finish(self.config, truth, self.config_id, self.clock.now().wall)
                 await self.in_thread(executor.send, self.config, last)
-            await self._tell(session, Command(fields=()))
+                await self._tell(session, Command(fields=()))
         return f"{len(truth.scans)} scans observed."
 
     @operation("task", privs=2)
@@ -256,6 +262,11 @@ def add_agent_args(parser: argparse.ArgumentParser | None = None) -> argparse.Ar
     parser = parser or argparse.ArgumentParser()
     group = parser.add_argument_group("Agent Options")
     group.add_argument("--config", help="stations, basebands and schedule (YAML); without it, the demonstration")
+    group.add_argument(
+        "--own-port",
+        action="store_true",
+        help="send frames to a UDP port that is free now: correlators on one machine do not mix theirs",
+    )
     group.add_argument(
         "--run-dir", default="run/widar", help="where configurations, injected sources and logs are written"
     )

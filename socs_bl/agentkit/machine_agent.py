@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import msgspec
 from twisted.internet.threads import blockingCallFromThread
 
 from socs_bl.agentkit.agent import Agent
 from socs_bl.agentkit.runner import Look, MachineRunner, Perform
+from socs_bl.agentkit.session import Session
 from socs_bl.core.codec import Codec, Entry
 from socs_bl.core.config import check
 from socs_bl.core.driver import Driver
@@ -180,6 +182,19 @@ class MachineAgent(Agent, Generic[MachineT]):
         """
         driver = self.running().driver
         return await self.in_thread(explain, driver.factory, driver.journal, subject, teller)
+
+    async def show_story(self, session: Session, subject: str, teller: Teller[Any]) -> str:
+        """Put `story_of` a subject into a session's data, with the journal's sequence as ``journal_sequence``.
+
+        Returns
+        -------
+        str
+            How it stands.
+        """
+        told: dict[str, Any] = msgspec.to_builtins(await self.story_of(subject, teller))
+        told["journal_sequence"] = told.pop("sequence")  # the session has a sequence of its own
+        session.data = told
+        return told["standing"][0] if told["standing"] else ""
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Called after every commit; override to show what has changed."""

@@ -44,9 +44,9 @@ class PublisherConfig(Config):
 
     bdfdir: Path
     poll_seconds: float = Field(default=1.0, gt=0)
-    grace_seconds: float = Field(default=30.0, gt=0)
+    grace_seconds: float = Field(default=30.0, gt=0, le=1_000_000)
     grace_integrations: int = Field(default=5, ge=1)
-    abandoned_seconds: float = Field(default=3600.0, gt=0)
+    abandoned_seconds: float = Field(default=3600.0, gt=0, le=1_000_000)
     group: IPv4Address = IPv4Address("239.192.3.3")
     port: int = Field(default=53002, ge=1, le=65535)
     interface: IPv4Address = IPv4Address("127.0.0.1")

@@ -14,6 +14,8 @@ from pathlib import Path
 from socs_bl.bdf.config import SDM, PublisherConfig
 from socs_bl.bdf.files import Files, same_file
 from socs_bl.bdf.finish import finish
+from socs_bl.bdf.growing import read_header
+from socs_bl.bdf.header import Header
 from socs_bl.bdf.lookout import DONE, PART, SCAN, SENT, SIDE, Lookout, read_scan
 from socs_bl.bdf.model import (
     EMPTY,
@@ -36,9 +38,9 @@ from socs_bl.bdf.model import (
     Unsend,
 )
 from socs_bl.bdf.reader import BdfReader
-from socs_bl.bdf.scan import file_name
+from socs_bl.bdf.scan import Scan, file_name
 from socs_bl.bdf.sdm import Site, build_sdm
-from socs_bl.bdf.sidefile import SideFile, decode_side_file, encode_side_file, make_side_file, scan_of
+from socs_bl.bdf.sidefile import SideFile, decode_side_file, encode_side_file, fitting, make_side_file, scan_of
 from socs_bl.bdf.wire import format_info
 from socs_bl.core.effect import Effect
 from socs_bl.core.errors import Faulty, Refused, Retry, SocsError
@@ -154,8 +156,8 @@ class Performer:
     def _measure(self, name: str) -> Size:
         path, interval = self._part(name), 0.0
         # Opened first: on a network file system only that brings the size and the time of change up to date.
-        with contextlib.suppress(Refused, Faulty), BdfReader(path, partial=True) as reader:
-            interval = reader.header.interval_ns / 1e9
+        with contextlib.suppress(Refused, Faulty, OSError), open(path, "rb") as file:
+            interval = read_header(file.fileno(), path).interval_ns / 1e9
         try:
             found = path.stat()
         except FileNotFoundError:
@@ -167,7 +169,8 @@ class Performer:
             finished = finish(self._part(name), stop_ns or None, reason)
         except (Refused, Faulty) as error:
             return _damaged(name, error)
-        return [Finished(name=name, integrations=finished.integrations, bytes=finished.size)]
+        expected = fitting(finished.header, self._scan(name, finished.header), stop_ns)
+        return [Finished(name=name, integrations=finished.integrations, bytes=finished.size, expected=expected)]
 
     def _inform(self, name: str, target: str, reason: str) -> list[Event]:
         path = self._public / target
@@ -176,15 +179,18 @@ class Performer:
                 header, integrations = reader.header, len(reader)
         except (Refused, Faulty) as error:
             return _damaged(name, error)
-        try:
-            scan = read_scan(self._private, name) or scan_of(header)
-        except Refused:
-            scan = scan_of(header)
-        markers = self._lookout.peek(name).markers
-        size = path.stat().st_size
-        info = make_side_file(target, str(path), size, integrations, header, scan, markers, reason)
+        seen = self._lookout.peek(name)
+        size, scan = path.stat().st_size, self._scan(name, header)
+        info = make_side_file(target, str(path), size, integrations, header, scan, seen.markers, reason, seen.end_ns)
         self._files.write_whole(self._public, {f"{target}{SIDE}": encode_side_file(info)})
         return []
+
+    def _scan(self, name: str, header: Header) -> Scan:
+        """What was asked for; what the file says of it when that is lost."""
+        try:
+            return read_scan(self._private, name) or scan_of(header)
+        except Refused:
+            return scan_of(header)
 
     # -- those who read it ----------------------------------------------------------------------------------------
 
@@ -205,7 +211,7 @@ class Performer:
 
     def _dataset(self, dataset_id: str) -> list[SideFile]:
         """The side files of a dataset. Each side file is read once in a process' life to know its dataset."""
-        targets = [path.name.removesuffix(SIDE) for path in self._public.glob(f"uid_*{SIDE}")]
+        targets = self._lookout.published()
         unknown = {target: self.side_file(target) for target in targets if target not in self._datasets}
         return [
             unknown.get(target) or self.side_file(target) for target in targets if self._datasets[target] == dataset_id
@@ -223,6 +229,8 @@ class Performer:
     def _clean_up(self, name: str) -> None:
         """The private name goes last: while it is there, it says that the rest is to be cleaned up."""
         sighting = self._lookout.peek(name)
+        if not sighting.leftovers:
+            return
         if not (sighting.linked and sighting.informed and sighting.sent):
             raise Refused(f"{name} is not published and announced any more; nothing was removed")
         self._remove_beside(name)
@@ -266,7 +274,8 @@ def _sentence(error: OSError, step: Step) -> str:
     """What failed, where, and what to do."""
     advice = ADVICE.get(error.errno or 0, "see to it")
     where = error.filename or error.filename2 or "the directories"
-    return f"{type(step).__name__} failed at {where}: {error.strerror or error}; {advice}. It is tried again"
+    again = "" if isinstance(step, Describe) else ". It is tried again"
+    return f"{type(step).__name__} failed at {where}: {error.strerror or error}; {advice}{again}"
 
 
 class Announcer:

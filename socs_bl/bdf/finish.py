@@ -18,7 +18,7 @@ from socs_bl.bdf.framing import CLOSING
 from socs_bl.bdf.growing import NOT_WRITTEN, GrowingFile, own_layout
 from socs_bl.bdf.header import Header
 from socs_bl.bdf.layout import Layout
-from socs_bl.bdf.scan import mjd_ns
+from socs_bl.bdf.scan import EDGE_NS, mjd_ns
 from socs_bl.core.errors import Lost, Refused
 
 
@@ -64,7 +64,7 @@ def finish(part: Path, stop_ns: int | None = None, reason: str = "") -> Finished
     part : Path
         ``NAME.part``. Its writers may still have it open; what they write from now on is refused.
     stop_ns : int or None
-        End of the scan, ns since 1970 UTC: integrations that end later are cut off.
+        End of the scan, ns since 1970 UTC: integrations that end later, by more than `EDGE_NS`, are cut off.
     reason : str
         Why the observation was aborted; empty: it was not. It goes into the last integration.
 
@@ -98,7 +98,7 @@ def _finish(descriptor: int, layout: Layout, stop_ns: int | None, reason: str) -
         there -= 1
     keep = there
     if stop_ns is not None:
-        keep = min(keep, max(mjd_ns(stop_ns) - layout.header.start_ns, 0) // layout.header.interval_ns)
+        keep = min(keep, max(mjd_ns(stop_ns) + EDGE_NS - layout.header.start_ns, 0) // layout.header.interval_ns)
     while keep and not _anything(descriptor, layout, keep - 1):
         keep -= 1
     repaired = 0

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from socs_bl.bdf.framing import BLOCK_START, CLOSING
+from socs_bl.bdf.gather import Vectors, address_of, start_writing, write_gathered
+from socs_bl.bdf.header import Header
 from socs_bl.bdf.layout import Layout
 from socs_bl.bdf.parse import parse_opening
 from socs_bl.core.errors import Refused
 
 _MAX_HEAD = 8 << 20
 NOT_WRITTEN = 1  # the flag of a number that nobody has written
+
+
+def read_header(descriptor: int, path: Path) -> Header:
+    """The main header of a file that may grow and shrink: read, since memory that is mapped to it would go with its end.
+
+    Raises
+    ------
+    Refused
+        When it is no binary data file.
+    Faulty
+        When the header is damaged.
+    """
+    return parse_opening(os.pread(descriptor, _MAX_HEAD, 0), str(path)).header
 
 
 def own_layout(descriptor: int, path: Path) -> Layout:
@@ -29,9 +44,9 @@ def own_layout(descriptor: int, path: Path) -> Layout:
     Faulty
         When the header is damaged.
     """
-    head = os.pread(descriptor, _MAX_HEAD, 0)
-    layout = Layout(parse_opening(head, str(path)).header)
-    if not head.startswith(layout.framing.head):
+    layout = Layout(read_header(descriptor, path))
+    head = layout.framing.head
+    if os.pread(descriptor, len(head), 0) != head:
         raise Refused(f"{path}: was begun by another program; its integrations cannot be placed")
     return layout
 
@@ -64,14 +79,14 @@ class GrowingFile:
         """Whether a block is there with its texts."""
         return block < self.blocks() and self._at(self._layout.offset(block), BLOCK_START)
 
-    def set_up(self, block: int, whole: npt.NDArray[np.uint8] | None = None) -> bool:
+    def set_up(self, block: int, whole: Mapping[str, Vectors] | None = None) -> bool:
         """Make a block, all before it being there: with everything of it, or flagged as not written.
 
         Parameters
         ----------
         block : int
-        whole : uint8 array or None
-            The block with all its numbers; the texts are put in.
+        whole : mapping of str to int64 array, or None
+            All numbers of each part, as for `write_gathered`.
 
         Returns
         -------
@@ -84,22 +99,32 @@ class GrowingFile:
             When the disk does not take it; the block is not there.
         """
         offset = self._layout.offset(block)
-        last = os.fstat(self._descriptor).st_size <= offset + self._layout.block_bytes
-        if not last:
+        size = os.fstat(self._descriptor).st_size
+        if size > offset + self._layout.block_bytes:
             self._write_empty(block, offset)
             return False
         try:
-            os.ftruncate(self._descriptor, offset)  # whoever began it was killed
+            if size > offset:  # whoever began it was killed
+                os.ftruncate(self._descriptor, offset)
             if whole is None:
                 self._write_empty(block, offset)
             else:
-                for place, text in self._layout.framing.pieces(block, self._layout.midpoint(block)):
-                    whole[place : place + len(text)] = np.frombuffer(text, np.uint8)
-                self.put(whole.data, offset)
+                self._write_whole(block, offset, whole)
         except OSError:
             os.ftruncate(self._descriptor, offset)
             raise
         return whole is not None
+
+    def _write_whole(self, block: int, offset: int, numbers: Mapping[str, Vectors]) -> None:
+        texts = [np.frombuffer(text, np.uint8) for _, text in self._texts(block)]
+        around = [np.array([[address_of(text), len(text)]]) for text in texts]
+        inside = [numbers[name] for name in self._layout.parts]
+        vectors = [one for pair in zip(around[:-1], inside, strict=True) for one in pair]
+        write_gathered(self._descriptor, np.concatenate([*vectors, around[-1]]), offset)
+        start_writing(self._descriptor, offset, self._layout.block_bytes)  # the next sync will find little to do
+
+    def _texts(self, block: int) -> list[tuple[int, bytes]]:
+        return self._layout.framing.pieces(block, self._layout.midpoint(block))
 
     def _write_empty(self, block: int, offset: int) -> None:
         middle = self._layout.midpoint(block)
@@ -108,7 +133,7 @@ class GrowingFile:
             part = self._layout.parts[name]
             dtype: np.dtype[Any] = part.tables[0].dtype
             self.put(np.full(part.nbytes // dtype.itemsize, value, dtype).data.cast("B"), offset + part.offset)
-        for place, text in reversed(self._layout.framing.pieces(block, middle)):
+        for place, text in reversed(self._texts(block)):
             self.put(memoryview(text), offset + place)
 
     def _allocate(self, offset: int) -> None:

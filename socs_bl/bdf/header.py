@@ -168,6 +168,8 @@ class Header:
             raise Refused(
                 f"{name}: products {products}; 1, 2 or 4 cross and 1 to 3 auto ones, such as RR, are possible"
             )
+        if len(window.auto) == 3 and sum(product[0] != product[1] for product in window.auto) != 1:
+            raise Refused(f"{name}: of three auto products one is mixed, as in RR RL LL, not {' '.join(window.auto)}")
         if not products:
             raise Refused(f"{name}: no products; a window needs some of a kind that {self.correlation_mode} has")
         if window.sideband not in SIDEBANDS:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from socs_bl.bdf.layout import Table, sizes_of, tables_of
-from socs_bl.bdf.parse import Block, Buffer, Opening
+from socs_bl.bdf.parse import Block, Opening
 from socs_bl.core.errors import Refused
 
 Array = npt.NDArray[Any]
@@ -31,7 +31,7 @@ class Integration:
         The parts that are there, such as ``crossData``.
     """
 
-    def __init__(self, buffer: Buffer, index: int, block: Block, shapes: Shapes, name: str) -> None:
+    def __init__(self, buffer: npt.NDArray[np.uint8], index: int, block: Block, shapes: Shapes, name: str) -> None:
         self._buffer, self._block, self._shapes, self._name = buffer, block, shapes, name
         self.index = index
         self.number = block.number

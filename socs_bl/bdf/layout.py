@@ -87,6 +87,8 @@ class Table:
 
     Attributes
     ----------
+    part : str
+        Name of the part it belongs to.
     kind : str
         ``cross``: a row for each baseline; ``auto``: for each antenna.
     rows : int
@@ -99,6 +101,7 @@ class Table:
     dtype : numpy.dtype
     """
 
+    part: str
     kind: str
     rows: int
     shapes: tuple[tuple[int, ...], ...]
@@ -115,6 +118,11 @@ class Table:
     def nbytes(self) -> int:
         """Bytes of all rows."""
         return self.rows * self.row_bytes
+
+    @property
+    def widths(self) -> npt.NDArray[np.int64]:
+        """Bytes of each window's cell."""
+        return np.array([math.prod(shape) * self.dtype.itemsize for shape in self.shapes], np.int64)
 
     def cells(self, buffer: Any, start: int, window: int) -> npt.NDArray[Any]:
         """A window's cells in all rows, as a view.
@@ -255,6 +263,6 @@ def tables_of(header: Header, part: str, offset: int, dtype: np.dtype[Any]) -> t
     for kind, rows in _kinds(header, part):
         shapes = shapes_of(header, part, kind)
         starts = (0, *accumulate(math.prod(shape) for shape in shapes))
-        tables.append(Table(kind, rows, shapes, starts, offset, dtype))
+        tables.append(Table(part, kind, rows, shapes, starts, offset, dtype))
         offset += tables[-1].nbytes
     return tuple(tables)

@@ -79,8 +79,12 @@ class Lookout:
         """Names under which something lies in the creation directory, or that are published and not announced."""
         private = os.listdir(self._private)
         sent = {found[1] for name in private if (found := _SENT.fullmatch(name))}
-        sides = {found[1] for name in os.listdir(self._public) if (found := _SIDE.fullmatch(name))}
-        return {found[1] for name in private if (found := _PRIVATE.fullmatch(name))} | (sides - sent)
+        created = {found[1] for name in private if (found := _PRIVATE.fullmatch(name))}
+        return created | (self.published() - sent)
+
+    def published(self) -> set[str]:
+        """Names of the files that are published: those with a side file."""
+        return {found[1] for name in os.listdir(self._public) if (found := _SIDE.fullmatch(name))}
 
     def _compare(self, names: Iterable[str]) -> list[Sighting]:
         seen = [self.peek(name) for name in sorted({*names, *self._known})]

@@ -64,6 +64,7 @@ from socs_bl.core.machine import Machine, Outstanding
 
 QUIET, RETRY = "quiet/", "retry/"
 RETRY_SECONDS, LONGEST_RETRY = 60.0, 3600.0
+LONGEST_WAIT = 86400.0  # seconds; a scan may end in years, and no timer of a reactor lasts so long
 LATEST = 20  # published files that are remembered for people
 
 
@@ -108,8 +109,8 @@ class PublisherMachine(Machine):
                     self._see(sighting)
             case Measured():
                 self._measured(event)
-            case Finished(name=name, integrations=integrations):
-                self._change(name, integrations=integrations)
+            case Finished():
+                self._finished(event)
             case Damaged(name=name, reason=reason):
                 self._change(name, damaged=True)
                 self._fault(name, f"{reason}; salvage it, then publish_now, or discard it")
@@ -163,10 +164,12 @@ class PublisherMachine(Machine):
             self._advance(file_name, again=True)
             return
         file = self.files.get(file_name)
-        held_back = self.outstanding_of(Step, file_name) or RETRY + file_name in self.timers
-        if file is not None and not held_back and not file.damaged:
-            rested = self._patience(file) if file.size is not None else 0.0
-            self.issue(Measure(name=file_name, rested=rested), lane=file_name)
+        if file is None or file.damaged or self.outstanding_of(Step, file_name) or RETRY + file_name in self.timers:
+            return  # what comes after that measures it again
+        if file.size is None:
+            self._advance(file_name, again=True)
+        else:
+            self.issue(Measure(name=file_name, rested=self._patience(file)), lane=file_name)
 
     def keep(self, outstanding: Outstanding, event: Restarted) -> Effect | None:
         """Nothing but what people are told: `restarted` sees from the directories which step comes next."""
@@ -245,7 +248,7 @@ class PublisherMachine(Machine):
             return None
         left = file.sighting.end_ns / 1e9 - self.now.wall
         if left > 0:
-            self.arm(timer, left)
+            self.arm(timer, min(left, LONGEST_WAIT))
             return None
         return Measure(name=file.sighting.name, rested=0.0)
 
@@ -277,6 +280,13 @@ class PublisherMachine(Machine):
     def _clear(self, name: str) -> None:
         self.cancel(RETRY + name)
         self._change(name, fault="", damaged=False, tries=0)
+
+    def _finished(self, event: Finished) -> None:
+        """Who finds fewer integrations than the scan's time holds need not have been told why by anybody."""
+        name, count, expected = event.name, event.integrations, event.expected
+        self._change(name, integrations=count)
+        if 0 < count < expected and name in self.files:
+            self._tell("warning", f"{name} has {count} of the {expected} integrations of its time", name)
 
     def _take_next(self, name: str, target: str) -> None:
         """The next name of a second copy."""

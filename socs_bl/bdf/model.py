@@ -114,11 +114,18 @@ class Measured(Event, frozen=True):
 
 
 class Finished(Event, frozen=True):
-    """The file ends with its last whole integration and the closing boundary."""
+    """The file ends with its last whole integration and the closing boundary.
+
+    Attributes
+    ----------
+    expected : int
+        Integrations that fit into the time of its recording; 0: nobody has said when that ends.
+    """
 
     name: str
     integrations: int
     bytes: int
+    expected: int = 0
 
 
 class Damaged(Event, frozen=True):

@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from socs_bl.bdf.integration import Integration, Shapes
 from socs_bl.bdf.parse import Block, Buffer, faulty, parse_block, parse_opening
 from socs_bl.core.errors import Faulty, Refused
+
+GROWING = ".part"  # the end of a name in the creation directory, see `writer`
 
 
 class BdfReader:
@@ -47,6 +51,7 @@ class BdfReader:
     def __init__(self, path: Path, partial: bool = False) -> None:
         self.path = path
         self._buffer = mapped(path)
+        self._bytes = np.frombuffer(self._buffer, np.uint8)  # holds the mapping; what is made of a bare buffer does not
         try:
             self._opening = parse_opening(self._buffer, str(path))
             self._shapes = Shapes(self._opening, str(path))
@@ -78,16 +83,18 @@ class BdfReader:
             When its texts are damaged; the text names the byte.
         """
         position = range(len(self._offsets))[index]
-        return Integration(self._buffer, position, self._block(position), self._shapes, str(self.path))
+        return Integration(self._bytes, position, self._block(position), self._shapes, str(self.path))
 
     def __iter__(self) -> Iterator[Integration]:
         return (self[index] for index in range(len(self)))
 
     def close(self) -> None:
         """Let go of the file; arrays that are still in use keep it mapped until they are gone."""
+        self._bytes = np.empty(0, np.uint8)
         if isinstance(self._buffer, mmap.mmap):
             with contextlib.suppress(BufferError):
                 self._buffer.close()
+        self._buffer = b""
 
     def _block(self, index: int) -> Block:
         return parse_block(self._buffer, self._offsets[index], self._opening, str(self.path))
@@ -117,7 +124,7 @@ class BdfReader:
 
 
 def mapped(path: Path) -> Buffer:
-    """A file as memory.
+    """A file as memory. One that is still written is read whole: it may shrink, and memory of what is gone kills.
 
     Raises
     ------
@@ -128,6 +135,8 @@ def mapped(path: Path) -> Buffer:
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise Refused(f"{path}: is empty; this is not a binary data file")
+            if path.suffix == GROWING:
+                return file.read()
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise Refused(f"{path}: cannot be read: {error}") from error

@@ -18,6 +18,8 @@ _PROJECT_PATH = re.compile(r"[0-9]{1,9}/[0-9]{1,9}/[0-9]{1,9}/")
 _TEXT_LIMIT = 256
 _MAX_ANTENNAS = 512
 _MAX_NS = 5 * 10**18  # with the epoch of the format added it still fits 64 bits
+# Edges of windows are told as Modified Julian Dates in double precision; such texts are wrong by up to 0.8 us.
+EDGE_NS = 1_000
 BDF_UID = "uid:///evla/bdf/"
 UNIX_EPOCH_MJD_NS = 40587 * 86400 * 10**9
 
@@ -80,7 +82,7 @@ class Scan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     exec_block : str
         Uid of the execution block.
     start_ns, stop_ns : int
-        The window, ns since 1970 UTC; only integrations wholly inside are kept. A stop of 0: open.
+        The window, ns since 1970 UTC; only integrations wholly inside are kept, to within `EDGE_NS`. A stop of 0: open.
     subarray : str
         Name of the configuration's subarray; empty: the one with this config_id.
     nodes : tuple of str
@@ -157,6 +159,10 @@ class Scan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def block(self) -> str:
         """Uid of the execution block; the file's own where none was given."""
         return self.exec_block or self.uid
+
+    def holds(self, start_ns: int, end_ns: int) -> bool:
+        """Whether an integration (ns since 1970 UTC) lies wholly inside the window."""
+        return self.start_ns - EDGE_NS <= start_ns and (not self.stop_ns or end_ns <= self.stop_ns + EDGE_NS)
 
 
 def _coordinates(scan: Scan) -> tuple[float, ...]:

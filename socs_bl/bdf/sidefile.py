@@ -8,7 +8,7 @@ import msgspec
 
 from socs_bl.bdf.header import Header
 from socs_bl.bdf.model import Marker
-from socs_bl.bdf.scan import Scan, ScanAntenna, file_name, unix_ns
+from socs_bl.bdf.scan import EDGE_NS, Scan, ScanAntenna, file_name, unix_ns
 from socs_bl.bdf.wire import BdfInfo
 from socs_bl.core.errors import Refused
 
@@ -54,6 +54,8 @@ class SideFile(BdfInfo, frozen=True, kw_only=True, rename="camel"):
         Why the recording was aborted.
     interval_ns : int
         Length of an integration.
+    expected_integrations : int
+        Integrations that fit into the scan's time; 0: nobody has said when it ends.
     antennas : tuple of ScanAntenna
         In the order of the file: by station.
     windows : tuple of SideWindow
@@ -72,6 +74,7 @@ class SideFile(BdfInfo, frozen=True, kw_only=True, rename="camel"):
     nodes: dict[str, NodeCount]
     exec_block: str
     scan: Scan
+    expected_integrations: int = 0
 
 
 def make_side_file(
@@ -83,6 +86,7 @@ def make_side_file(
     scan: Scan,
     markers: Sequence[Marker],
     reason: str,
+    stop_ns: int = 0,
 ) -> SideFile:
     """The side file of a file.
 
@@ -100,6 +104,8 @@ def make_side_file(
         Of the nodes.
     reason : str
         Why the recording was aborted; empty when it was not.
+    stop_ns : int
+        End of the recording, Unix ns; 0: nobody has said.
     """
     return SideFile(
         id=name,
@@ -123,7 +129,17 @@ def make_side_file(
         nodes={mark.node: NodeCount(mark.integrations, mark.dropped, mark.reason) for mark in markers},
         exec_block=header.exec_block,
         scan=scan,
+        expected_integrations=fitting(header, scan, stop_ns),
     )
+
+
+def fitting(header: Header, scan: Scan, stop_ns: int) -> int:
+    """Integrations on the file's grid that lie wholly between the scan's start and `stop_ns`, Unix ns; 0: no stop."""
+    start_ns, interval_ns = unix_ns(header.start_ns), header.interval_ns
+    if not stop_ns:
+        return 0
+    before = max(start_ns - scan.start_ns + EDGE_NS, 0) // interval_ns
+    return before + max(stop_ns - start_ns + EDGE_NS, 0) // interval_ns
 
 
 def scan_of(header: Header) -> Scan:

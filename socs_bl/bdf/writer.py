@@ -19,14 +19,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from socs_bl.bdf.cells import Cells
+from socs_bl.bdf.gather import write_gathered
 from socs_bl.bdf.growing import GrowingFile, own_layout
 from socs_bl.bdf.header import Header
-from socs_bl.bdf.layout import Layout, Table
+from socs_bl.bdf.layout import Layout
 from socs_bl.bdf.piece import Piece
 from socs_bl.bdf.scan import Scan, encode_scan, file_name
 from socs_bl.core.errors import Lost, Refused
@@ -68,8 +66,7 @@ class BdfWriter:
         self._lock = threading.Lock()
         self._blocks = 0  # known to be set up
         self._synced = time.monotonic()
-        self._scratch = np.empty(layout.block_bytes, np.uint8)
-        self._tables = [(part.name, table) for part in layout.parts.values() for table in part.tables]
+        self._cells = Cells(layout, str(path))
 
     @classmethod
     def open(cls, directory: Path, header: Header, scan: Scan) -> BdfWriter:
@@ -135,11 +132,10 @@ class BdfWriter:
             When the disk does not take it; the integration stays flagged where it is missing.
         """
         with self._lock:
-            covered = self._place(pieces)
-            whole = all(mask.all() for mask in covered)
+            self._cells.place(pieces)
             with _located(self.path, f"integration {index}"):
                 try:
-                    self._write_locked(index, covered, whole)
+                    self._write_locked(index)
                 finally:
                     fcntl.flock(self._descriptor, fcntl.LOCK_UN)
                 self._sync()
@@ -162,51 +158,19 @@ class BdfWriter:
                 os.close(self._descriptor)
                 self._descriptor = -1
 
-    def _place(self, pieces: Sequence[Piece]) -> list[npt.NDArray[np.bool_]]:
-        """Copy pieces to their places in the scratch block; which cells of each table they cover."""
-        covered = [
-            np.tile(np.diff(table.starts) == 0, (table.rows, 1)) for _, table in self._tables
-        ]  # a window without such products is covered from the start
-        for piece in pieces:
-            if not 0 <= piece.window < len(self.header.windows):
-                raise Refused(f"{self.path}: window {piece.window}; the file has {len(self.header.windows)}, from 0")
-            for kind, rows, arrays in piece.tables():
-                for (name, table), mask in zip(self._tables, covered, strict=True):
-                    if table.kind == kind and name in arrays:
-                        chosen = slice(None) if rows is None else self._rows(table, rows)
-                        self._copy(name, table, piece.window, chosen, arrays[name])
-                        mask[chosen, piece.window] = True
-                if not any(table.kind == kind for _, table in self._tables):
-                    raise Refused(f"{self.path}: {kind} data for a file of {self.header.correlation_mode}")
-        return covered
-
-    def _rows(self, table: Table, rows: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-        chosen = np.asarray(rows, np.intp)
-        if chosen.ndim != 1 or (chosen.size and not 0 <= int(chosen.min()) <= int(chosen.max()) < table.rows):
-            raise Refused(f"{self.path}: rows {chosen.tolist()!r:.60}; {table.kind} has {table.rows}, counted from 0")
-        return chosen
-
-    def _copy(self, name: str, table: Table, window: int, rows: Any, values: npt.NDArray[Any]) -> None:
-        count = table.rows if isinstance(rows, slice) else len(rows)
-        shape = (count, *table.shapes[window])
-        if values.shape != shape or not np.can_cast(values.dtype, table.dtype, "same_kind"):
-            raise Refused(
-                f"{self.path}: {table.kind} {name} of window {window} is {values.dtype} {values.shape};"
-                f" the file takes {table.dtype} {shape}"
-            )
-        table.cells(self._scratch, table.offset, window)[rows] = values
-
-    def _write_locked(self, index: int, covered: list[npt.NDArray[np.bool_]], whole: bool) -> None:
+    def _write_locked(self, index: int) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         self._check_open(index)
         if index >= self._blocks:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             self._check_open(index)  # the lock was free for a moment
-            if self._set_up(index, whole):
+            if self._set_up(index):
                 return
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
             self._check_open(index)
-        self._write_runs(index, covered)
+        start = self.layout.offset(index)
+        for place, vectors in self._cells.runs():
+            write_gathered(self._descriptor, vectors, start + place)
 
     def _check_open(self, index: int) -> None:
         blocks = self._file.blocks()
@@ -217,27 +181,15 @@ class BdfWriter:
         if not 0 <= index < blocks + MAX_GAP:
             raise Refused(f"{self.path}: integration {index} after {blocks}; a gap of {MAX_GAP} is too long to be one")
 
-    def _set_up(self, index: int, whole: bool) -> bool:
-        """Set up all blocks up to `index`, under the lock; when the last was to be written as a whole, that is done."""
+    def _set_up(self, index: int) -> bool:
+        """Set up all blocks up to `index`, under the lock; with a complete integration the last is written at once."""
+        whole = self._cells.complete()
         written = False
         for block in range(self._blocks, index + 1):
             if not self._file.is_set_up(block):
-                written = self._file.set_up(block, self._scratch if whole and block == index else None)
+                written = self._file.set_up(block, self._cells.parts() if whole and block == index else None)
             self._blocks = block + 1
         return written
-
-    def _write_runs(self, index: int, covered: list[npt.NDArray[np.bool_]]) -> None:
-        """Write the covered cells: those that lie side by side together, flags last."""
-        start, scratch = self.layout.offset(index), self._scratch.data
-        for (_, table), mask in reversed(list(zip(self._tables, covered, strict=True))):
-            edges = np.flatnonzero(np.diff(mask.ravel(), prepend=False, append=False))
-            windows, item = mask.shape[1], table.dtype.itemsize
-            places = (
-                (edges // windows) * table.row_bytes + np.asarray(table.starts)[edges % windows] * item + table.offset
-            )
-            for first, end in places.reshape(-1, 2).tolist():
-                if end > first:
-                    self._file.put(scratch[first:end], start + first)
 
     def _sync(self) -> None:
         if time.monotonic() - self._synced >= SYNC_SECONDS:

@@ -21,9 +21,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from socs_bl.cli.demo_correlator import correlator_json, run_correlator, show_correlator
+from socs_bl.cli.demo_correlator import run_correlator
 from socs_bl.cli.demo_report import Outcome, collect, picture, show
 from socs_bl.cli.demo_timeline import read_timeline, show_timeline
+from socs_bl.cli.demo_visibility_report import correlator_json, show_correlator
 from socs_bl.cli.up import StartProgress, interruptible
 from socs_bl.commensal.timeline import Row
 from socs_bl.core.clock import compact_utc, iso_utc
@@ -85,6 +86,7 @@ def _correlator(console: Console, run_dir: Path, args: argparse.Namespace) -> di
 
 def _commensal(console: Console, run_dir: Path, args: argparse.Namespace) -> dict[str, Any]:
     """The commensal part; returns the summary of it."""
+    console.rule("commensal observing")
     truths, completed, timeline = _observe(console, run_dir, args)
     outcome = collect(truths, run_dir / "products", completed, timeline)
     show_timeline(console, outcome.timeline)

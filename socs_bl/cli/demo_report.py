@@ -20,7 +20,8 @@ from socs_bl.cli.demo_timeline import timeline_json
 from socs_bl.commensal.timeline import Row as Happened
 from socs_bl.core.errors import Refused
 from socs_bl.simulators.comparison import Row, compare, read_search
-from socs_bl.simulators.truth import Truth, read_truth
+from socs_bl.simulators.truth import Truth
+from socs_bl.simulators.truth_file import read_truth
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def collect(truths: Sequence[Path], products: Path, completed: int, timeline: Se
     recordings = [read_search(path) for path in sorted(products.rglob("*.search.json"))]
     if not recordings:
         raise Refused(f"{products}: no search has left its summary there; look at the logs of the analyzers")
-    read = [read_truth(path) for path in truths]
+    read = [read_truth(path, Truth) for path in truths]
     tones = [structs.replace(tone, cycle=cycle) for cycle, truth in enumerate(read, 1) for tone in truth.tones]
     missing = max(recording.missing for recording in recordings)
     beamformed = all(recording.beams for recording in recordings)

@@ -9,16 +9,22 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from socs_bl.cli.source import add_source, machine_of, opened, teller_of
+from socs_bl.cli.source import add_source, machine_now, machine_of, opened, teller_of
 from socs_bl.core.explain import CHAPTERS, explain
 
 
 def add_parser(subparsers: Any) -> None:
     """Add ``explain``."""
-    parser = subparsers.add_parser("explain", help="why is an instance, a subarray or a run as it is?")
+    parser = subparsers.add_parser("explain", help="why is an instance, a subarray, a run, a scan or a file as it is?")
     add_source(parser)
-    parser.add_argument("subject", help="such as blpn64/1, array_1, an OBSID, or the id of an effect")
-    parser.add_argument("--journal", default="commensal", metavar="NAME", help="whose journal (default: commensal)")
+    parser.add_argument(
+        "subject",
+        help="such as blpn64/1, array_1, an OBSID, or the id of an effect; with --journal what that agent knows",
+    )
+    parser.add_argument(
+        "--journal", default="commensal", metavar="NAME",
+        help="whose journal, such as node:cbe-01 or bdf_publisher:bdf-publisher (default: commensal)",
+    )  # fmt: skip
     parser.add_argument(
         "--last", type=int, default=CHAPTERS, metavar="N", help=f"changes told of (default: {CHAPTERS})"
     )
@@ -28,8 +34,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the story."""
+    factory = machine_of(args.journal)
+    machine_now(args, args.journal, factory)  # of an empty journal any name would be one that it does not know
     with opened(args, args.journal) as journal:
-        story = explain(machine_of(args.journal), journal, args.subject, teller_of(args.journal), args.last)
+        story = explain(factory, journal, args.subject, teller_of(args.journal), args.last)
     if args.json:
         print(json.dumps(msgspec.to_builtins(story), indent=1))
     else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
+import signal
 import socket
 import string
 import subprocess
@@ -55,11 +57,11 @@ class WampNodes:
     """
 
     def __init__(self, site: argparse.Namespace, state: Path, spawn: str = SPAWN, privs: int = 1) -> None:
-        self._site = site
+        self._hub = read_hub(site)
+        self._site = argparse.Namespace(**{**vars(site), "site": None, "site_file": _site_file(site)})
         self._state = state
         self._spawn = spawn
         self._privs = privs
-        self._hub = read_hub(site)
         self._clients: dict[str, MatchedClient] = {}
         check_spawn(spawn)
 
@@ -100,14 +102,18 @@ class WampNodes:
             )
         argv = spawn_command(self._spawn, name, address, self._arguments(name))
         log = self._state / f"{INSTANCE_PREFIX}{name}.log"
+        # Threads of libfuse block the signals that end a process, and what they start would inherit that.
+        blocked = signal.pthread_sigmask(signal.SIG_SETMASK, [])
         try:
             with log.open("ab") as output:
                 begin = output.tell()
                 process = subprocess.Popen(
                     argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-                )  # fmt: skip
+                )
         except OSError as error:
             raise Faulty(f"{INSTANCE_PREFIX}{name} cannot be started with {shlex.join(argv)}: {error}", name) from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         # Somebody has to reap it when it ends, long after it was started.
         threading.Thread(target=process.wait, name=f"reap-{name}", daemon=True).start()
 
@@ -164,12 +170,7 @@ class WampNodes:
     def _arguments(self, name: str) -> list[str]:
         """The agent's arguments: its entry in the site file, or where there is none how to reach the router."""
         instance = INSTANCE_PREFIX + name
-        file = self._site.site_file
-        given = {
-            "site-file": file and str(Path(file).resolve()),
-            "site": self._site.site,
-            "site-host": self._site.site_host,
-        }
+        given = {"site-file": self._site.site_file, "site-host": self._site.site_host}
         if not self._listed(instance):
             # OCS takes no site at all only when everything a site says is given.
             given = {
@@ -188,6 +189,13 @@ class WampNodes:
         except (RuntimeError, KeyError):
             return False
         return True
+
+
+def _site_file(site: argparse.Namespace) -> str:
+    """The whole path of the site config, which is read again later, from another working directory."""
+    if site.site_file is not None:
+        return str(Path(site.site_file).resolve())
+    return str((Path(os.environ["OCS_CONFIG_DIR"]) / f"{site.site or 'default'}.yaml").resolve())
 
 
 def check_spawn(spawn: str) -> None:

@@ -15,6 +15,7 @@ from socs_bl.cli.nodes import SPAWN, WampNodes
 from socs_bl.core.errors import Refused, SocsError
 from socs_bl.correlator.pipelinefs import Instances, Tree
 from socs_bl.correlator.pipelinefs.mount import NAME, mount
+from socs_bl.services.run_dir import read_state
 
 DESCRIPTION = "Mount the correlator's back end as a file system."
 EXIT_FAILED = 1
@@ -58,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--privs", type=int, choices=(1, 2, 3), default=1, help="OCS access level to use (default: %(default)s)"
     )
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="the observatory that socs-bl up runs there, instead of a site config",
+    )
     site = parser.add_argument_group("Site Config Options", "OCS's own")
     site.add_argument("--site", help="name of the site config in $OCS_CONFIG_DIR (default: default)")
     site.add_argument("--site-file", help="a site config, instead")
@@ -76,9 +83,13 @@ def default_state_dir() -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Mount and serve; in the background once it is mounted, unless told otherwise."""
-    state_dir = (
-        args.state_dir or default_state_dir()
-    ).resolve()  # a process in the background is in the root directory
+    if args.run_dir is not None:
+        observatory = read_state(args.run_dir)
+        if observatory is None:
+            raise Refused(f"nothing runs in {args.run_dir.resolve()}; start it with socs-bl up")
+        args.site_file, args.site_host = observatory.site_file, observatory.host
+    # Whole paths: in the background the working directory is the root.
+    state_dir = (args.state_dir or default_state_dir()).resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = None if args.foreground else state_dir / f"{NAME}.log"
     logging.basicConfig(filename=log, format=_FORMAT, level=logging.INFO)

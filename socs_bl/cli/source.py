@@ -115,7 +115,7 @@ def machine_now(args: argparse.Namespace, name: str, factory: type[MachineT]) ->
         machine = restored(factory, Codec(factory), journal.load())
     if not machine.sequence:
         raise Refused(
-            f"journal {name} is empty: no agent has run there, so nobody knows its state; look at journal list"
+            f"journal {name} is empty: no agent has run there, or its journal is elsewhere (--url); look at journal list"
         )
     return machine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,3 +49,15 @@ def check(raw: object, model: type[ConfigT], origin: str) -> ConfigT:
             for item in error.errors()
         ]
         raise Refused("\n".join(lines)) from error
+
+
+def from_arguments(args: Namespace, model: type[ConfigT]) -> ConfigT:
+    """A model whose attributes are arguments of the same names; what was not given has the model's default.
+
+    Raises
+    ------
+    Refused
+        When a value is not possible.
+    """
+    given = {name: value for name in model.model_fields if (value := getattr(args, name)) is not None}
+    return check(given, model, "arguments")

@@ -68,4 +68,5 @@ def parse(data: str | bytes, limit: int, what: str) -> etree._Element:
     try:
         return etree.fromstring(raw, parser)
     except etree.XMLSyntaxError as error:
-        raise BadXml("malformed", f"{what} is not well-formed XML: {' '.join(str(error).split())[:200]}") from error
+        # msg has line and column; str() adds the name of a file that there is none of.
+        raise BadXml("malformed", f"{what} is not well-formed XML: {' '.join(str(error.msg).split())[:200]}") from error

@@ -7,21 +7,26 @@ from typing import NamedTuple
 
 from socs_bl.core import xml
 from socs_bl.core.errors import Refused
+from socs_bl.correlator.config import NodeConfig
 from socs_bl.correlator.document import parse_configuration, write_configuration
 from socs_bl.correlator.model import PipeText
 from socs_bl.correlator.plan import make_plan
-from socs_bl.correlator.ring import ring_bytes
+from socs_bl.correlator.ring import choose_slots, ring_bytes
 from socs_bl.correlator.vci import is_vci, parse_vci
+
+PATIENCE_NS = 500_000_000  # a dump stays open for so long at least
+SHARE = 4  # of the memory for rings, the part that one configuration may keep for pipelines that are behind
 
 
 class Brought(NamedTuple):
-    """A configuration's document, and its pipelines that products enter."""
+    """A configuration's document, its pipelines that products enter, and how many dumps their rings hold."""
 
     document: str
     pipes: tuple[PipeText, ...]
+    slots: int
 
 
-def bring(text: str, name: str, limit: int, slots: int) -> Brought:
+def bring(text: str, name: str, config: NodeConfig) -> Brought:
     """Read a configuration or a VCI document; blocks for a second when it is large.
 
     Parameters
@@ -29,27 +34,27 @@ def bring(text: str, name: str, limit: int, slots: int) -> Brought:
     text : str
     name : str
         Of the configuration.
-    limit : int
-        Bytes at most.
-    slots : int
-        Dumps in each ring.
+    config : NodeConfig
 
     Raises
     ------
     Refused
-        Says what is wrong, and in which line.
+        Says what is wrong, and in which line; also when its rings do not fit into the memory of the node.
     """
-    if is_vci(xml.parse(text, limit, f"configuration {name}")):
+    if is_vci(xml.parse(text, config.document_bytes, f"configuration {name}")):
         configuration = parse_vci(text, name)
         text = write_configuration(configuration)
     else:
         configuration = parse_configuration(text, name)
-    pipes = []
-    for pipe in configuration.pipes:
-        products = configuration.pipe_products(pipe.name)
-        if products:
-            pipes.append(PipeText(pipe.name, pipe.text, ring_bytes(make_plan(products), slots)))
-    return Brought(text, tuple(pipes))
+    plans = {pipe: make_plan(configuration.pipe_products(pipe.name)) for pipe in configuration.pipes}
+    plans = {pipe: plan for pipe, plan in plans.items() if plan.products}
+    dump = configuration.dump_ns
+    window, spare = max(3 * dump, PATIENCE_NS), config.ring_bytes // (SHARE * max(1, len(plans)))
+    slots = config.slots or min(
+        (choose_slots(plan, window, dump, config.ring_bytes, spare) for plan in plans.values()), default=0
+    )
+    pipes = [PipeText(pipe.name, pipe.text, ring_bytes(plan, slots)) for pipe, plan in plans.items()]
+    return Brought(text, tuple(pipes), slots)
 
 
 def read_file(path: str, limit: int) -> str:

@@ -41,11 +41,18 @@ class NodeProcess:
     ended : callable
         Given a sentence when it has ended without being told to.
 
+    Attributes
+    ----------
+    patience : float
+        Seconds for which it may leave all questions unanswered; then it is ended.
+
     Raises
     ------
     Retry
         When it cannot be started.
     """
+
+    patience = 60.0
 
     def __init__(
         self,
@@ -65,6 +72,7 @@ class NodeProcess:
         self._gone = False
         self._waiting: list[Deferred[None]] = []
         self._last_call: Any = None
+        self._silent_since: float | None = None
         socket.unlink(missing_ok=True)
         # So that a bare checkout finds its own package, wherever the agent was started.
         paths = [str(Path(socs_bl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -108,8 +116,22 @@ class NodeProcess:
     async def ask(
         self, type: str, kind: str = "command", timeout: float = ANSWER_SECONDS, **fields: Any
     ) -> dict[str, Any]:
-        """Ask it something; see `ControlClient.request`."""
-        return await self._client.request(type, kind, timeout, **fields)
+        """Ask it something; see `ControlClient.request`. One that hangs is ended (`patience`)."""
+        try:
+            answer = await self._client.request(type, kind, timeout, **fields)
+        except Retry:
+            self._unanswered()
+            raise
+        self._silent_since = None
+        return answer
+
+    def _unanswered(self) -> None:
+        """A process that hangs is ended, so that it is started again."""
+        now = self._reactor.seconds()
+        if self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since > self.patience and not self._gone:
+            self._reap()
 
     async def quit(self, seconds: float) -> None:
         """Have it end by itself within `seconds`, otherwise kill it."""
@@ -154,7 +176,10 @@ class NodeProcess:
             self._ended(f"{how}; {self._last_words()}")
 
     def _last_words(self) -> str:
-        lines = self._child.log_tail().splitlines()
+        try:
+            lines = self._child.log_tail().splitlines()
+        except OSError:  # somebody has cleaned up behind us
+            lines = []
         return lines[-1] if lines else "it said nothing"
 
     # -- what the reactor calls (IReadDescriptor); the pidfd is readable when the process has ended -------------------

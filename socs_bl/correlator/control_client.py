@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
 
 from socs_bl.core.errors import Refused, Retry
@@ -78,10 +79,12 @@ class ControlClient:
     async def _connect(self, timeout: float) -> None:
         make_endpoint: Any = UNIXClientEndpoint
         protocol = _Client(self)
+        factory = Factory.forProtocol(lambda: protocol)
+        factory.noisy = False  # each try, twenty a second while a process starts, would be two lines of the log
         try:
-            await make_endpoint(self._reactor, os.fspath(self._path), timeout).connect(
-                Factory.forProtocol(lambda: protocol)
-            )
+            await make_endpoint(self._reactor, os.fspath(self._path), timeout).connect(factory)
+        except (CancelledError, ConnectingCancelledError) as error:
+            raise CancelledError from error
         except Exception as error:
             raise Retry(f"control socket {self._path}: {error}; its process is starting or has ended") from error
         self._protocol = protocol
@@ -132,10 +135,10 @@ class ControlClient:
         if protocol is not self._protocol:
             return
         self._protocol = None
+        self._on_report({"kind": "report", "type": "LOST", "reason": reason})
         for tag in list(self._waiting):
             self._waiting[tag][1].cancel()
             self._fail(tag, f"control socket {self._path}: {reason}; its process has ended")
-        self._on_report({"kind": "report", "type": "LOST", "reason": reason})
 
     def _fail(self, tag: int, text: str) -> None:
         answer, _ = self._waiting.pop(tag)

@@ -38,6 +38,7 @@ class Kind(IntEnum):
 
 
 OUTCOMES = tuple(kind for kind in Kind if kind <= Kind.SHAPE)
+BELIEVED = (Kind.GOOD, Kind.DUPLICATE, Kind.LATE, Kind.STALE, Kind.UNKNOWN, Kind.OVERRUN, Kind.SHAPE)
 BAD = tuple(kind for kind in OUTCOMES if kind >= Kind.SHORT)
 
 Counts = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ class Counters:
     totals : numpy.ndarray
         int64 (kinds,).
     boards : numpy.ndarray
-        int64 (boards, kinds), by serial number. Frames whose checksum is wrong count for the board they name if that one
+        int64 (kinds, boards), by serial number. Frames whose checksum is wrong count for the board they name if that one
         has sent good ones.
     known : numpy.ndarray
         uint8 (boards,): has sent a frame with a good checksum.
@@ -59,7 +60,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.totals: Counts = np.zeros(len(Kind), np.int64)
-        self.boards: Counts = np.zeros((BOARDS, len(Kind)), np.int64)
+        self.boards: Counts = np.zeros((len(Kind), BOARDS), np.int64)
         self.known = np.zeros(BOARDS, np.uint8)
 
     @property
@@ -67,9 +68,14 @@ class Counters:
         """Frames and pieces taken in."""
         return int(self.totals[: Kind.SHAPE + 1].sum())
 
+    @property
+    def believed(self) -> int:
+        """Frames whose time could be."""
+        return int(self.totals[list(BELIEVED)].sum())
+
     def by_board(self, limit: int) -> dict[str, dict[str, int]]:
         """What each board's frames became, by serial number; the first `limit` boards."""
-        return {str(board): named(self.boards[board]) for board in np.flatnonzero(self.known)[:limit]}
+        return {str(board): named(self.boards[:, board]) for board in np.flatnonzero(self.known)[:limit]}
 
 
 def named(counts: Counts) -> dict[str, int]:

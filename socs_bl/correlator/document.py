@@ -29,8 +29,9 @@ from socs_bl.correlator.configuration import (
     Subarray,
     Window,
 )
+from socs_bl.correlator.file_header import check_subarray
 from socs_bl.correlator.names import parse_name
-from socs_bl.correlator.pipeline import parse_pipeline
+from socs_bl.correlator.pipeline import Recipe, make_recipe, parse_pipeline
 
 SCHEMA = Path(__file__).with_name("schema") / "config.rng"
 LIMIT = 64 << 20  # bytes: the configuration of a whole correlator has some ten million
@@ -169,8 +170,11 @@ class _Reader:
         self._ids: set[str] = set()
         self._streams: dict[str, Stream] = {}
         self._products: dict[str, Product] = {}
+        self._subarrays: dict[str, Subarray] = {}
         self._windows: dict[str, tuple[Subarray, Window]] = {}
         self._pipes: dict[str, Pipe] = {}
+        self._recipes: dict[str, Recipe] = {}
+        self._written: dict[str, str] = {}  # by subarray: the first pipe that writes its file
 
     def read(self, name: str) -> Configuration:
         """The configuration, called `name` unless that is empty."""
@@ -242,7 +246,7 @@ class _Reader:
                     self._refuse(
                         element,
                         f"the frames of {name} cannot be told from those of {other.name}: the same streams; give each of "
-                        "them a chip or a ccc of its own",
+                        "them its chip and ccc",
                     )
             others.append(product)
             self._products[name] = product
@@ -288,6 +292,7 @@ class _Reader:
                 self._refuse(item, f"sw {window.number} of {window.baseband} is there twice; number the windows from 1")
             windows[place] = window
         subarray = Subarray(name, element.get("cfg", ""), tuple(antennas), tuple(windows.values()))
+        self._subarrays[name] = subarray
         self._windows.update({window.name: (subarray, window) for window in subarray.windows})
         return subarray
 
@@ -315,7 +320,7 @@ class _Reader:
     def _read_pipe(self, element: etree._Element) -> None:
         pipe = Pipe(self._identity(element), str(element.get("desc")))
         try:
-            parse_pipeline(pipe.text)
+            self._recipes[pipe.name] = make_recipe(parse_pipeline(pipe.text))
         except Refused as error:
             self._refuse(element, f"pipe {pipe.name}: {error}")
         self._pipes[pipe.name] = pipe
@@ -324,12 +329,14 @@ class _Reader:
         mappings = []
         mapped: dict[str, str] = {}
         places: dict[tuple[str, int, int, str], str] = {}
+        writers: dict[tuple[str, int, int], etree._Element] = {}
         for element in elements:
             window, pipe = str(element.get("sw")), str(element.get("pipe"))
             if window not in self._windows:
                 self._refuse(element, f"sw={window!r} is no window; name one of the document's sw elements")
             if pipe not in self._pipes:
                 self._refuse(element, f"pipe={pipe!r} is no pipe; name one of the document's pipe elements")
+            self._check_file(element, self._windows[window][0].name, pipe)
             shapes: Counter[tuple[int, int]] = Counter()
             for item in element:
                 product = self._products.get(str(item.get("id")))
@@ -348,12 +355,43 @@ class _Reader:
                         item, f"{product.name} goes where {places[place]} goes already: {polarisation} of {window}"
                     )
                 places[place] = product.name
+                if self._recipes[pipe].output and writers.setdefault(place[:3], element) is not element:
+                    self._refuse(
+                        item,
+                        f"{product.name}: other polarisations of stations {place[1]} and {place[2]} of {window} are in another "
+                        "map; they are written together, put them into one",
+                    )
                 if (product.lags, product.bins) not in shapes:
                     self._check_shape(item, product, window, pipe)
                 shapes[product.lags, product.bins] += 1
             assignments = tuple(Assignment(str(item.get("id")), str(item.get("pol"))) for item in element)
             mappings.append(Mapping(window, pipe, assignments))
         return tuple(mappings)
+
+    def _check_file(self, element: etree._Element, subarray: str, pipe: str) -> None:
+        """What is written for a subarray stands in one file: with one length of integrations, spectra or lags."""
+        recipe = self._recipes[pipe]
+        if not recipe.output:
+            return
+        if subarray not in self._written:
+            try:
+                check_subarray(self._subarrays[subarray])
+            except Refused as error:
+                self._refuse(element, f"the files of {subarray}, which pipe {pipe} writes, cannot be: {error}")
+        first = self._written.setdefault(subarray, pipe)
+        other = self._recipes[first]
+        if recipe.dumps != other.dumps:
+            self._refuse(
+                element,
+                f"pipe {pipe} integrates {recipe.dumps} dumps, {first} {other.dumps}, and both write the files of "
+                f"{subarray}; give both the same n, or their windows subarrays of their own",
+            )
+        if recipe.transforms != other.transforms:
+            self._refuse(
+                element,
+                f"of pipes {first} and {pipe} one has an fft, and both write the files of {subarray}, which hold spectra or "
+                "lags; give both an fft, or their windows subarrays of their own",
+            )
 
     def _check_place(self, element: etree._Element, product: Product, polarisation: str, name: str) -> None:
         subarray, window = self._windows[name]
@@ -401,5 +439,6 @@ def _number(element: etree._Element, attribute: str, default: int = 0) -> int:
 
 
 def _distinct(one: Product, other: Product) -> bool:
-    """Whether chip or cell tell two products of the same streams apart."""
-    return any(min(pair) >= 0 and pair[0] != pair[1] for pair in ((one.chip, other.chip), (one.cell, other.cell)))
+    """Whether chip and cell tell two products of the same streams apart: of a chain each frame has another cell."""
+    places = (one.chip, one.cell), (other.chip, other.cell)
+    return min(map(min, places)) >= 0 and places[0] != places[1]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred, gatherResults
 
 from socs_bl.bdf.scan import file_name
 from socs_bl.core.effect import Effect
-from socs_bl.core.errors import Refused, Retry
+from socs_bl.core.errors import Refused, Retry, SocsError
 from socs_bl.core.event import Event
 from socs_bl.core.whole_file import write_whole
 from socs_bl.correlator.children import NodeProcess
@@ -27,8 +29,10 @@ from socs_bl.correlator.model import (
     Held,
     IngestEnded,
     IngestRefused,
+    Line,
     PipelineEnded,
     ReadFrameTime,
+    Recording,
     RecordingDone,
     SendRecording,
     SendStop,
@@ -36,6 +40,7 @@ from socs_bl.correlator.model import (
     SetFramedump,
     SetPlayback,
     SetSource,
+    Stage,
     StartIngest,
     StartPipeline,
     StopPipeline,
@@ -47,6 +52,7 @@ from socs_bl.correlator.workdir import WorkDirectory
 INGEST = "socs_bl.correlator.ingest"
 PIPELINE = "socs_bl.correlator.lagset_pipeline"
 STATUS_SECONDS = 2.0
+STOP_SECONDS = 2.0
 Status = Mapping[str, Any]
 Message = tuple[str, dict[str, Any]]
 
@@ -67,6 +73,8 @@ class Performer:
         Tells people: level, text.
     held, document : callable
         A configuration, and its text, by name.
+    recordings : callable
+        What a pipeline records: configuration, pipe.
     in_thread : callable
         ``await in_thread(function, *args)`` calls what blocks.
     """
@@ -81,11 +89,12 @@ class Performer:
         alert: Callable[[str, str], None],
         held: Callable[[str], Held | None],
         document: Callable[[str], str | None],
+        recordings: Callable[[str, str], Sequence[Recording]],
         in_thread: Callable[..., Awaitable[Any]],
     ) -> None:
         self._node, self._config, self._workdir, self._reactor = node, config, workdir, reactor
         self._feed, self._alert, self._held, self._document = feed, alert, held, document
-        self._in_thread = in_thread
+        self._recordings, self._in_thread = recordings, in_thread
         self._ingest: NodeProcess | None = None
         self._pipelines: dict[tuple[str, str], NodeProcess] = {}
         self._sockets = 0
@@ -166,7 +175,7 @@ class Performer:
             raise Retry(f"configuration {name} is gone")
         await self._in_thread(self._workdir.document(name).write_text, document, "utf-8")
         rings = {pipe.name: str(self._workdir.ring(name, pipe.name)) for pipe in held.pipes}
-        return {"name": name, "desc": document, "rings": rings, "slots": self._config.slots}
+        return {"name": name, "desc": document, "rings": rings, "slots": held.slots}
 
     async def _start_ingest(self, effect: StartIngest) -> None:
         if self._ingest is not None:
@@ -221,7 +230,12 @@ class Performer:
             str(self._workdir.document(name)),
         ]
         arguments += ["--pipe", pipe, "--control", str(socket), "--name", f"{name}/{pipe}"]
-        arguments += ["--bls-directory", str(self._config.bls_directory or self._workdir.path.parent), text]
+        recordings = self._workdir.recordings(name, pipe)
+        wanted = [_wanted(item.scan, item.stop_ns, item.directory) for item in self._recordings(name, pipe)]
+        recordings.write_bytes(msgspec.json.encode(wanted))
+        arguments += ["--recordings", str(recordings)]
+        lag_sets = self._config.bls_directory or self._workdir.path.parent / f"{self._node}.bls"
+        arguments += ["--bls-directory", str(lag_sets), text]
         process = NodeProcess(
             self._reactor,
             f"pipeline {name}/{pipe}",
@@ -252,10 +266,9 @@ class Performer:
 
     async def _send_recording(self, effect: SendRecording) -> Sequence[Event]:
         name, pipe, run, uid = effect.configuration, effect.pipe, effect.run, effect.uid
-        scan = {**json.loads(effect.scan), "stop_ns": effect.stop_ns}
+        wanted = _wanted(effect.scan, effect.stop_ns, effect.directory)
         try:
-            process = self._pipeline(name, pipe)
-            await process.ask("WCBE_RECORDING_MSG", recording={"scan": scan, "directory": effect.directory})
+            await self._pipeline(name, pipe).ask("WCBE_RECORDING_MSG", recording=wanted)
         except Refused as error:
             refused = {"uid": uid, "error": str(error), "ending": "fault"}
             return [_done(name, pipe, run, refused)]
@@ -277,6 +290,18 @@ class Performer:
         """Ask a pipeline something; raises as `ask_ingest` does."""
         return await self._pipeline(name, pipe).ask(type, kind, STATUS_SECONDS, **fields)
 
+    async def read_statuses(self, lines: Iterable[Line]) -> tuple[Status, dict[tuple[str, str], Status]]:
+        """What ingest and the pipelines that run say of themselves; nothing of those that do not answer."""
+        ingest: Status = {}
+        with contextlib.suppress(SocsError):
+            ingest = await self.ask_ingest("WCBE_STATUS_MSG")
+        found: dict[tuple[str, str], Status] = {}
+        for line in [line for line in lines if line.stage is Stage.RUNNING]:
+            with contextlib.suppress(SocsError):
+                status = await self.ask_pipeline(line.configuration, line.pipe, "WCBE_STATUS_MSG")
+                found[line.configuration, line.pipe] = status
+        return ingest, found
+
     def pids(self) -> dict[str, int]:
         """Process ids by name."""
         running = [*([self._ingest] if self._ingest else []), *self._pipelines.values()]
@@ -287,12 +312,10 @@ class Performer:
         self._workdir.free_rings(name)
 
     async def stop(self) -> None:
-        """End all processes, the pipelines after the ingest process."""
-        if self._ingest is not None:
-            await self._ingest.quit(self._config.end_seconds)
-        for process in list(self._pipelines.values()):
-            await process.quit(self._config.end_seconds)
+        """End all processes, in less time than an agent has to end."""
+        running = [*([self._ingest] if self._ingest else []), *self._pipelines.values()]
         self._ingest, self._pipelines = None, {}
+        await gatherResults([Deferred.fromCoroutine(process.quit(STOP_SECONDS)) for process in running])
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -325,6 +348,11 @@ class Performer:
             write_whole(path, msgspec.json.encode(marker))
         except OSError as error:
             raise Retry(f"{path}: {error.strerror}; see to the directory") from error
+
+
+def _wanted(scan: str, stop_ns: int, directory: str) -> dict[str, Any]:
+    """What a pipeline is told of a recording."""
+    return {"scan": {**json.loads(scan), "stop_ns": stop_ns}, "directory": directory}
 
 
 def _done(name: str, pipe: str, run: int, report: Mapping[str, Any]) -> RecordingDone:

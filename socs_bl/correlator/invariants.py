@@ -7,13 +7,11 @@ from socs_bl.correlator.model import (
     INGEST_LANE,
     SETTLED,
     CreateTables,
-    Destroy,
     Held,
     Line,
     Phase,
     PipeText,
     ReadFrameTime,
-    SetSource,
     Stage,
     StartIngest,
     StartPipeline,
@@ -56,9 +54,9 @@ def _check_held(node: NodeCells, held: Held, in_use: list[str]) -> None:
     if held.phase is Phase.DESTROYING:
         assert held.doomed and held.name not in in_use, f"{held.name} is destroyed against all wishes"
         lines = node.lines_of(held)
-        told = [*node.outstanding_of(Destroy), *node.outstanding_of(SetSource)]
         ending = lines and all(line.stage is Stage.ENDING for line in lines)
-        assert told or ending, f"{held.name} is being destroyed, and nothing is under way"
+        heard = node.ingest.stage is Stage.RUNNING  # it says when it has forgotten it
+        assert heard or ending, f"{held.name} is being destroyed, and nothing is under way"
         return
     assert not held.doomed or held.name in in_use, f"{held.name} is not wanted and stays"
     assert len(node.lines_of(held)) == len(held.pipes), f"{held.name} has lost a pipeline"

@@ -6,8 +6,9 @@
         --configuration FILE --pipe NAME --control SOCKET --name NAME
 
 What reads the ring stands before the first element and is never written. Control messages take effect between two dumps.
-When this process is killed it costs one integration: its successor goes on at the next dump, and flags the integration
-whose first dumps it has not seen.
+When this process is killed it costs one integration, and those that wait for the disk: its successor goes on at the next
+dump, and flags the integration whose first dumps it has not seen. What is being recorded it is told by
+``--recordings FILE``, before it takes a dump.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from socs_bl.correlator.stage import Stage
 
 PATIENCE_S = 30.0  # for the ring to appear
 IDLE_S = 0.2
+DISK_S = 0.005  # between two looks whether the disk has caught up
 LARGEST_DOCUMENT = 64 << 20
 
 
@@ -113,6 +115,20 @@ class LagPipeline:
             "WCBE_QUIT_MSG": self._quit,
         }
 
+    def begin(self, recordings: Path) -> None:
+        """Open the recordings of a file, before the first dump: what waits in the ring belongs to them.
+
+        Raises
+        ------
+        msgspec.ValidationError
+            When the file is not a list of what WCBE_RECORDING_MSG asks for.
+        """
+        for wanted in msgspec.json.decode(recordings.read_bytes(), type=list[_Wanted]):
+            try:
+                self._open(wanted)
+            except Refused as error:
+                self._tell("error", str(error))  # the agent asks again, and hears it then
+
     def close(self) -> None:
         """End the recordings and let go of the files; what waits is written first."""
         self._report(self._recorder.close())
@@ -132,21 +148,29 @@ class LagPipeline:
         bool
             Whether the pipeline has been told to end.
         """
-        item = self._ring.take()
-        if item is None:
-            self._poller.poll(timeout_s * 1000)
-            item = self._ring.take()
+        item = self._next(timeout_s)
         if isinstance(item, Dump):
             self._take(item)
         elif isinstance(item, Flush):
             self._stage.flush()
             self._recorder.end_all(FLUSH)
-        else:
+        elif not self._ring.waiting:
             self._recorder.silent(time.monotonic() - self._last_dump, time.time_ns())
         for request in self._control.requests():
             self._answer(request)
         self._report(self._recorder.poll())
         return self._ended
+
+    def _next(self, timeout_s: float) -> Dump | Flush | None:
+        """What comes next; nothing while the disk is behind and the ring has room, rather than that much is dropped."""
+        if self._recorder.full and self._ring.waiting < self._ring.slots // 2:
+            time.sleep(DISK_S)
+            return None
+        item = self._ring.take()
+        if item is None:
+            self._poller.poll(timeout_s * 1000)
+            item = self._ring.take()
+        return item
 
     def _take(self, dump: Dump) -> None:
         self._last_dump = time.monotonic()
@@ -157,7 +181,8 @@ class LagPipeline:
             self._stage.take(dump.time_ns, dump.slot)
         finally:
             self._ring.release(dump)
-        self._recorder.passed(dump.time_ns)
+        if self._stage.dump_ns:  # otherwise it is held, and not in any integration yet
+            self._recorder.passed(dump.time_ns)
 
     def _answer(self, request: Request) -> None:
         """Carry out what the agent asks for."""
@@ -174,10 +199,13 @@ class LagPipeline:
 
     def _record(self, request: Request) -> dict[str, Any]:
         wanted = msgspec.convert(request.fields["recording"], _Wanted)
+        self._open(wanted)
+        return {"uid": wanted.scan.uid}
+
+    def _open(self, wanted: _Wanted) -> None:
         done = self._recorder.open(wanted.scan, Path(wanted.directory))
         if done is not None:
             self._report([done])
-        return {"uid": wanted.scan.uid}
 
     def _stop_recording(self, request: Request) -> dict[str, Any]:
         uid, stop_ns = str(request.fields["uid"]), int(request.fields["stop_ns"])
@@ -258,6 +286,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--bls-directory", type=Path, metavar="DIR", help="where bls elements write; default: beside RING"
     )
+    parser.add_argument("--recordings", type=Path, metavar="FILE", help="what is being recorded already, as JSON")
     parser.add_argument("text", help="elements joined by '!'")
     return parser.parse_args(argv)
 
@@ -278,6 +307,8 @@ def _run(arguments: argparse.Namespace, stop: list[int]) -> None:
             configuration, arguments.pipe, arguments.text, ring, control, arguments.name, bls_directory
         )
         with contextlib.closing(pipeline):
+            if arguments.recordings is not None:
+                pipeline.begin(arguments.recordings)
             while not pipeline.step(IDLE_S) and not stop:
                 continue
 

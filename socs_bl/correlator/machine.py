@@ -57,7 +57,6 @@ from socs_bl.correlator.model import (
     Line,
     Phase,
     PipelineEnded,
-    PipeText,
     PlaybackAsked,
     ReadFrameTime,
     RecordAsked,
@@ -99,7 +98,7 @@ class NodeMachine(Recordings):
     def done(self, effect: Effect) -> None:
         """An effect has been carried out."""
         match effect:
-            case StartIngest():
+            case StartIngest() if self.ingest.stage is Stage.STARTING:
                 self._bring_up()
             case SetSource():
                 self._remove_doomed()
@@ -174,7 +173,7 @@ class NodeMachine(Recordings):
         self.restart_recordings()
         document = event.world.get("default_document")
         if isinstance(document, str) and self.held(DEFAULT_CONFIGURATION) is None:
-            self._create(DEFAULT_CONFIGURATION, document, (), False)
+            self._create(CreateAsked(name=DEFAULT_CONFIGURATION, document=document, pipes=()))
         self._start_ingest()
 
     def _adopt(self, event: Restarted) -> None:
@@ -194,7 +193,7 @@ class NodeMachine(Recordings):
             return
         refusal = self._why_not(event)
         if not refusal:
-            self._create(event.name, event.document, event.pipes, event.autodestroy)
+            self._create(event)
         self.issue(Answer(refusal=refusal))
 
     def _why_not(self, event: CreateAsked) -> str:
@@ -213,11 +212,19 @@ class NodeMachine(Recordings):
             )
         return ""
 
-    def _create(self, name: str, document: str, pipes: tuple[PipeText, ...], autodestroy: bool) -> None:
-        held = Held(name=name, phase=Phase.CREATING, order=self.sequence, pipes=pipes, autodestroy=autodestroy)
+    def _create(self, event: CreateAsked) -> None:
+        name = event.name
+        held = Held(
+            name=name,
+            phase=Phase.CREATING,
+            order=self.sequence,
+            pipes=event.pipes,
+            slots=event.slots,
+            autodestroy=event.autodestroy,
+        )
         self.put(f"configuration/{name}", held)
-        self.put(f"document/{name}", Document(text=document))
-        for pipe in pipes:
+        self.put(f"document/{name}", Document(text=event.document))
+        for pipe in event.pipes:
             line = Line(configuration=name, pipe=pipe.name)
             self.put(lane_of(line), line)
         self._create_tables(held)
@@ -268,7 +275,9 @@ class NodeMachine(Recordings):
         if event.uri != self.source.uri:
             self.change_source(uri=event.uri, on=False)
             self.change(active="", queue=(), flow_told=False)
-            self._forget_ingest_effects()
+            for effect in self.outstanding_of(Effect, lane=INGEST_LANE):
+                if not isinstance(effect, StartIngest):
+                    self.withdraw(effect.id)
             for held in self.all_held():
                 self.put_held(held, phase=Phase.DESTROYING, doomed=held.doomed or self.sequence)
             if self.ingest.stage is Stage.RUNNING:
@@ -332,7 +341,8 @@ class NodeMachine(Recordings):
         """It is gone, or as good as: start it again after a pause. Its rings stay, and pipelines go on reading them."""
         if self.ingest.stage not in (Stage.STARTING, Stage.RUNNING):
             return
-        self._forget_ingest_effects()
+        for effect in self.outstanding_of(Effect, lane=INGEST_LANE):
+            self.withdraw(effect.id)
         failures = self._failures(self.ingest)
         self.change(stage=Stage.RESTARTING, failures=failures, restarts=self.ingest.restarts + 1)
         self._forget_activation()
@@ -351,11 +361,6 @@ class NodeMachine(Recordings):
         if ingest.active:
             queue = (Wait(ingest.active, 0), *queue)
         self.change(active="", queue=queue, flow_told=False)
-
-    def _forget_ingest_effects(self) -> None:
-        for effect in self.outstanding_of(Effect, lane=INGEST_LANE):
-            if not isinstance(effect, StartIngest):
-                self.withdraw(effect.id)
 
     def _tell_playback(self) -> None:
         source = self.source
@@ -383,11 +388,17 @@ class NodeMachine(Recordings):
     def _on_ingest_refused(self, event: IngestRefused) -> None:
         if event.run != self.ingest.run:
             return
-        self.tell("error", f"the ingest process refuses {event.action} {event.name}: {event.reason}")
+        what = f"{event.action} {event.name}".rstrip()
+        self.tell("error", f"the ingest process refuses {what}: {event.reason}")
+        if event.action == "source":
+            self.change_source(uri="", on=False)
+        elif event.action == "flow":
+            self.change_source(on=False)
+            self.change(flow_told=False)
+        elif event.action == "framedump":
+            self.change_source(dump_mode="none")
         held = self.held(event.name)
         if held is None:
-            if event.action == "source":
-                self.change_source(uri="", on=False)
             return
         queue = tuple(wait for wait in self.ingest.queue if wait.name != event.name)
         if event.action == "activate":
@@ -440,7 +451,8 @@ class NodeMachine(Recordings):
 
     def _on_activated(self, event: Activated) -> None:
         ingest = self.ingest
-        if event.run != ingest.run or not ingest.queue or ingest.queue[0].name != event.name:
+        first = ingest.queue[0] if ingest.queue else None
+        if event.run != ingest.run or first is None or not first.sent or first.name != event.name:
             return
         before = ingest.active
         self.change(active=event.name, queue=ingest.queue[1:])

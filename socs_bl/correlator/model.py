@@ -81,7 +81,7 @@ class Writer(msgspec.Struct, frozen=True):
     integrations, dropped : int
         What it has written and could not write, before it said that it was done.
     error, ending : str
-        As it said: ``stop``, ``flush``, ``told`` or ``fault``.
+        As it said: ``stop``, ``silence``, ``flush``, ``told`` or ``fault``.
     """
 
     open: bool = True
@@ -100,6 +100,7 @@ class CreateAsked(Event, frozen=True):
     name: str
     document: str
     pipes: tuple[PipeText, ...]
+    slots: int = 0
     autodestroy: bool = False
 
 
@@ -460,6 +461,8 @@ class Held(Cell, frozen=True):
     order : int
         Place of its creation among all that was asked.
     pipes : tuple of PipeText
+    slots : int
+        Dumps that each of its rings holds.
     autodestroy : bool
     doomed : int
         Place of the wish to destroy it; 0: none.
@@ -469,6 +472,7 @@ class Held(Cell, frozen=True):
     phase: Phase
     order: int
     pipes: tuple[PipeText, ...]
+    slots: int = 0
     autodestroy: bool = False
     doomed: int = 0
 

@@ -15,19 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from socs_bl.bdf.header import AUTO_ONLY, CROSS_AND_AUTO, CROSS_ONLY, Header, SpectralWindow
 from socs_bl.bdf.layout import baseline
-from socs_bl.bdf.scan import Scan, mjd_ns
+from socs_bl.bdf.scan import mjd_ns
 from socs_bl.bdf.writer import Piece
 from socs_bl.core.errors import Refused
-from socs_bl.correlator.configuration import Configuration, Mapping, Product, Subarray, Window
+from socs_bl.correlator.configuration import Configuration, Mapping, Product
 from socs_bl.correlator.integration import Grid, Spectra
 from socs_bl.correlator.pipeline import Recipe
 from socs_bl.correlator.plan import Plan
 from socs_bl.correlator.spectrum import vector_loop
 
 Numbers = npt.NDArray[np.int64]
-SIDEBANDS = {"U": "USB", "L": "LSB"}
 
 
 class _Place(NamedTuple):
@@ -237,36 +235,6 @@ def make_outputs(configuration: Configuration, pipe: str, plan: Plan, recipe: Re
     """
     mappings = [mapping for mapping in configuration.mappings if mapping.pipe == pipe]
     return tuple(WindowOutput(configuration, mapping, plan, recipe) for mapping in mappings)
-
-
-def make_header(scan: Scan, subarray: Subarray, grid: Grid, start_ns: int) -> Header:
-    """The header of a scan's file, the same for all pipelines and nodes of the subarray but for the start.
-
-    Parameters
-    ----------
-    scan : Scan
-    subarray : Subarray
-    grid : Grid
-    start_ns : int
-        Of the first integration, unix ns.
-    """
-    windows = subarray.ordered_windows()
-    cross, auto = any(window.cross for window in windows), any(window.auto for window in windows)
-    return Header(
-        uid=scan.uid,
-        exec_block=scan.block,
-        project_path=scan.path,
-        start_ns=mjd_ns(start_ns),
-        interval_ns=grid.interval_ns,
-        antennas=len(subarray.antennas),
-        windows=tuple(_spectral_window(window) for window in windows),
-        correlation_mode=CROSS_AND_AUTO if cross and auto else CROSS_ONLY if cross else AUTO_ONLY,
-    )
-
-
-def _spectral_window(window: Window) -> SpectralWindow:
-    names = window.baseband, window.number
-    return SpectralWindow(*names, window.channels, window.bins, window.cross, window.auto, SIDEBANDS[window.sideband])
 
 
 @vector_loop

@@ -17,18 +17,19 @@ from typing import Any
 
 import msgspec
 
-from socs_bl.bdf.scan import Scan, ScanAntenna, ScanWindow, unix_ns
+from socs_bl.bdf.scan import EDGE_NS, Scan, ScanAntenna, ScanWindow, unix_ns
 from socs_bl.bdf.writer import BdfWriter, Piece, part_path
 from socs_bl.core.errors import Faulty, Lost, Refused
 from socs_bl.correlator.configuration import Configuration, Subarray, Window
+from socs_bl.correlator.file_header import make_header
 from socs_bl.correlator.integration import Spectra
-from socs_bl.correlator.output import WindowOutput, make_header
+from socs_bl.correlator.output import WindowOutput
 from socs_bl.correlator.stage import Integration
 
 QUEUED = 4  # integrations of a recording that wait for the disk: what bounds the memory
 SILENCE_S = 5.0  # a recording whose stop has passed ends when no dump has come for so long
 REMEMBERED = 64  # recordings that a fault ended
-STOP, FLUSH, TOLD, FAULT = "stop", "flush", "told", "fault"  # how a recording ends
+STOP, SILENCE, FLUSH, TOLD, FAULT = "stop", "silence", "flush", "told", "fault"  # how a recording ends
 
 
 @dataclass(eq=False)
@@ -81,8 +82,7 @@ class Recording:
 
     def wants(self, done: Integration) -> bool:
         """Whether an integration lies wholly inside the window."""
-        inside = self.scan.start_ns <= done.start_ns and (not self.stop_ns or done.end_ns <= self.stop_ns)
-        return inside and not self.error
+        return self.scan.holds(done.start_ns, done.end_ns) and not self.error
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,11 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
         self._thread.start()
 
+    @property
+    def full(self) -> bool:
+        """Whether an integration would be dropped now, because the disk is behind."""
+        return any(recording.waiting >= QUEUED for recording in self.recordings.values())
+
     def open(self, scan: Scan, directory: Path) -> Done | None:
         """Record a scan; for one that is open already only a new stop counts.
 
@@ -193,7 +198,7 @@ class Recorder:
             recording.queued += 1
             self._jobs.put(_Job(recording, done, pieces[name]))
         for recording in list(self.recordings.values()):
-            if recording.stop_ns and done.end_ns + done.grid.interval_ns > recording.stop_ns:
+            if recording.stop_ns and done.end_ns + done.grid.interval_ns > recording.stop_ns + EDGE_NS:
                 self._finish(recording, STOP)
 
     def passed(self, time_ns: int) -> None:
@@ -208,7 +213,7 @@ class Recorder:
         for recording in list(self.recordings.values()):
             over = recording.stop_ns and recording.stop_ns + int(SILENCE_S * 1e9) < now_ns
             if over and recording.told and seconds > SILENCE_S:
-                self._finish(recording, STOP)
+                self._finish(recording, SILENCE)
 
     def end_all(self, ending: str) -> None:
         """End every recording, whatever its window."""
@@ -228,7 +233,6 @@ class Recorder:
                 self._failed[done.uid] = done
                 if len(self._failed) > REMEMBERED:
                     del self._failed[next(iter(self._failed))]
-                self._tell("error", f"{done.uid}: {done.error}")
             found.append(done)
         return found
 
@@ -277,7 +281,7 @@ class Recorder:
             if done.partial and not part_path(recording.directory, scan.uid).exists():
                 recording.early += 1
                 return
-            header = make_header(scan, recording.subarray, done.grid, done.start_ns)
+            header = make_header(scan, recording.subarray, done.grid.interval_ns, done.start_ns)
             recording.writer = self._open_writer(recording.directory, header, scan)
             recording.first, _ = done.grid.place(unix_ns(recording.writer.header.start_ns))
         if done.number < recording.first:
@@ -302,17 +306,18 @@ def choose_subarray(configuration: Configuration, scan: Scan) -> Subarray:
     Raises
     ------
     Refused
-        When none of these says.
+        When none of these says, or several are meant.
     """
     subarrays = configuration.subarrays
-    for subarray in subarrays:
-        if scan.subarray == subarray.name or (not scan.subarray and scan.config_id == subarray.config_id):
-            return subarray
-    if len(subarrays) == 1 and not scan.subarray:
-        return subarrays[0]
+    if scan.subarray:
+        meant = [subarray for subarray in subarrays if subarray.name == scan.subarray]
+    else:
+        meant = [item for item in subarrays if item.config_id and item.config_id == scan.config_id] or [*subarrays]
+    if len(meant) == 1:
+        return meant[0]
     names = ", ".join(subarray.name for subarray in subarrays) or "none"
     raise Refused(
-        f"{scan.uid}: subarray {scan.subarray!r} with config_id {scan.config_id!r:.80} is not in configuration "
+        f"{scan.uid}: subarray {scan.subarray!r} with config_id {scan.config_id!r:.80} is not one of configuration "
         f"{configuration.name}; it has {names}"
     )
 
@@ -334,13 +339,17 @@ def middle_frequency(configuration: Configuration, window: Window) -> float:
 
 
 def _completed(scan: Scan, configuration: Configuration, subarray: Subarray) -> Scan:
-    """The scan with what only the configuration knows: frequencies of the windows, and the antennas if it names none."""
+    """The scan with what the file has: frequencies of the windows, and its own antennas, in place of the telescope's."""
     windows = tuple(
         ScanWindow(window.baseband, window.number, middle_frequency(configuration, window), window.bandwidth)
         for window in subarray.ordered_windows()
     )
-    antennas = tuple(ScanAntenna(antenna.name, antenna.station) for antenna in subarray.ordered_antennas())
-    return msgspec.structs.replace(scan, windows=windows, antennas=scan.antennas or antennas)
+    known = {antenna.station: antenna for antenna in scan.antennas}
+    antennas = tuple(
+        known.get(antenna.station, ScanAntenna(antenna.name, antenna.station))
+        for antenna in subarray.ordered_antennas()
+    )
+    return msgspec.structs.replace(scan, windows=windows, antennas=antennas)
 
 
 def status_of(recordings: dict[str, Recording]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from socs_bl.correlator.model import (
 from socs_bl.correlator.node import NodeCells, lane_of
 
 MARKERS = "markers"
+SILENCE = "silence"  # an ending: the stop has passed by the clock on the wall, and frames had ceased before
 MARKER_PAUSE = 10.0  # seconds until a marker that could not be written is tried again
 MARKER_TRIES = 30
 KEPT = 50  # recordings that are over and still known, so that nothing is recorded twice
@@ -130,6 +131,12 @@ class Recordings(NodeCells):
             if told or (writer is not None and writer.open):
                 self._enlist_line(line, recording.uid)
 
+    def recordings_of(self, name: str, pipe: str) -> list[Recording]:
+        """What a pipeline is writing, or would be if it ran."""
+        key = f"{name}/{pipe}"
+        open_ones = [recording for recording in self.open_recordings() if not recording.told]
+        return [item for item in open_ones if key in item.writers and item.writers[key].open]
+
     def strike(self, line: Line, reason: str) -> None:
         """A pipeline writes nothing any more: its parts of recordings are over."""
         key = _writer_key(line)
@@ -183,8 +190,11 @@ class Recordings(NodeCells):
             error=event.error or writer.error,
             ending=event.ending,
         )
-        if event.error:
+        others = recording.writers.values()
+        if event.error and all(other.error != event.error for other in others):
             self.tell("error", f"{key} has ended {event.uid}: {event.error}")
+        if event.ending == SILENCE and all(other.ending != SILENCE for other in others):
+            self.tell("warning", f"{event.uid}: no frames came at the end of its time; are the boards sending?")
         self._conclude(self.put_writer(recording, key, over))
         if event.ending == "flush" and line.stage is Stage.RUNNING and self._stays(line.configuration):
             self._enlist_line(line, event.uid)
@@ -196,9 +206,13 @@ class Recordings(NodeCells):
         return name in self.names_recording() and not leaving
 
     def on_guard(self, uid: str) -> None:
-        """The stop is over by the clock on the wall; frame time decides."""
-        if self.recording(uid) is not None:
-            self.issue(ReadFrameTime(uid=uid), lane=f"time/{uid}")
+        """The stop is over by the clock on the wall; frame time decides, once processes run that could get frames."""
+        if self.recording(uid) is None:
+            return
+        if self.ingest.stage is not Stage.RUNNING or any(not wait.sent for wait in self.ingest.queue[:1]):
+            self.arm(f"guard/{uid}", self.settings.frame_patience)
+            return
+        self.issue(ReadFrameTime(uid=uid), lane=f"time/{uid}")
 
     def on_frame_time(self, event: FrameTimeRead) -> None:
         """As long as frames come and are not there yet, wait; otherwise end it."""
@@ -213,15 +227,17 @@ class Recordings(NodeCells):
     def on_end_timer(self, uid: str) -> None:
         """Who has not said by now that it is done is not waited for."""
         recording = self.recording(uid)
-        if recording is None or recording.closed:
-            return
-        writers = {
-            key: msgspec.structs.replace(writer, open=False, error="did not end it", ending="fault")
-            if writer.open
-            else writer
+        if recording is not None and not recording.closed:
+            self._give_up(recording, "did not end it")
+
+    def _give_up(self, recording: Recording, error: str) -> None:
+        """Close it without those who are still writing it."""
+        over = {
+            key: msgspec.structs.replace(writer, open=False, error=error, ending="fault" if error else "told")
             for key, writer in recording.writers.items()
+            if writer.open
         }
-        self._close(msgspec.structs.replace(recording, writers=writers))
+        self._close(msgspec.structs.replace(recording, writers={**recording.writers, **over}))
 
     def _end_now(self, recording: Recording) -> None:
         recording = msgspec.structs.replace(recording, told=True)
@@ -241,7 +257,7 @@ class Recordings(NodeCells):
         writers = recording.writers.values()
         if recording.closed or any(writer.open for writer in writers):
             return
-        if recording.told or any(writer.ending == "stop" for writer in writers):
+        if recording.told or any(writer.ending in ("stop", SILENCE) for writer in writers):
             self._close(recording)
 
     def _close(self, recording: Recording) -> None:
@@ -257,7 +273,11 @@ class Recordings(NodeCells):
     # -- telling the publisher ------------------------------------------------------------------------------------
 
     def _mark(self, recording: Recording) -> None:
-        errors = [f"{key}: {writer.error}" for key, writer in sorted(recording.writers.items()) if writer.error]
+        causes: dict[str, list[str]] = {}
+        for key, writer in sorted(recording.writers.items()):
+            if writer.error:
+                causes.setdefault(writer.error, []).append(key)
+        errors = [f"{', '.join(keys)}: {error}" for error, keys in causes.items()]
         effect = WriteMarker(
             uid=recording.uid,
             directory=recording.directory,
@@ -310,9 +330,9 @@ class Recordings(NodeCells):
             }
             recording = msgspec.structs.replace(recording, writers=writers)
             self.put_recording(recording)
-            if recording.told:  # nobody is there to be told
-                self.on_end_timer(recording.uid)
-            elif recording.stop_ns and f"guard/{recording.uid}" not in self.timers:
+            if recording.told:  # they were ending it, and are no more
+                self._give_up(recording, "")
+            elif recording.stop_ns:  # anew: processes take a while to start
                 self._guard(recording)
 
 

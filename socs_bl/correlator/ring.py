@@ -1,14 +1,9 @@
 """Dumps from the ingest process to one lag pipeline: slots in shared memory, one writer, one reader.
 
-The ring is a file on tmpfs: a head, a table of slots, a table of flushes, then the slots, each laid out by a `Plan`. Beside
-it ``<ring>.wake`` is a FIFO that wakes the reader, and whose lock the reader holds while it lives. A slot goes through
-
-    FREE --writer--> OPEN --writer publishes--> READY --reader takes--> CLAIMED --reader releases--> FREE
-
-Every step is one store of the slot's state after everything it stands for, so that a process killed between any two
-instructions leaves a ring that the others can use. Only taking a READY slot can be wanted by both, the reader to work on
-it and the writer to drop the oldest for want of a free one; both do it under a lock of the file, which the kernel gives
-back when its holder dies. What a reader had claimed when it died is gone: the next dump's sequence number shows the gap.
+The ring is a file on tmpfs: a head, a table of slots, a table of flushes, then the slots, each laid out by a `Plan`; what
+is done to a slot, step by step, is in `socs_bl.correlator.slots`, and no step takes a lock. Beside it ``<ring>.wake`` is a
+FIFO that wakes the reader, and whose lock the reader holds while it lives. What a reader had claimed when it died is gone:
+the next dump's sequence number shows the gap.
 """
 
 from __future__ import annotations
@@ -21,7 +16,6 @@ import mmap
 import os
 import select
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,25 +25,36 @@ import numpy.typing as npt
 
 from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.correlator.plan import Plan
+from socs_bl.correlator.slots import (
+    CLAIMED,
+    FIRST_FLUSH,
+    FLUSH,
+    FREE,
+    HEAD,
+    NO_ROOM,
+    NOWHERE,
+    OPEN,
+    ORDER_SHIFT,
+    PAGE,
+    READY,
+    REASON_BYTES,
+    SLOT,
+    STATES,
+    claim,
+    open_one,
+    publish_one,
+    swap,
+    warm_up,
+)
 
-FREE, OPEN, READY, CLAIMED = 0, 1, 2, 3
 MINIMUM_SLOTS = 4  # one being filled, one ready, one being worked on, one to go on with
 DEFAULT_SLOTS = 8
-PAGE = 4096
+MOST_BEHIND = 512
+RESTART_NS = 5_000_000_000  # a lag pipeline that was killed is at work again after so long
 MAGIC = 0x676E6972_67616C  # "lagring"
-VERSION = 1
-LOCK_PATIENCE = 0.1  # seconds the writer waits for a reader that is stopped while it takes a slot
-READER_PATIENCE = 2.0  # seconds a new reader waits for the lock of the one before
-REASON_BYTES = 48
-
-_HEAD = np.dtype(
-    [
-        (name, np.int64)
-        for name in ("magic", "version", "slots", "slot_bytes", "layout", "order", "sequence", "dropped", "abandoned")
-    ]
-)
-_SLOT = np.dtype([("state", np.int64), ("order", np.int64), ("sequence", np.int64), ("time_ns", np.int64)])
-_FLUSH = np.dtype([("order", np.int64), ("reason", f"S{REASON_BYTES}")])  # order 0: none
+VERSION = 2
+PATIENCE_STEP_S = 0.002
+READER_PATIENCE = 1.0  # seconds a new reader waits for the lock of the one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +96,8 @@ def ring_bytes(plan: Plan, slots: int = DEFAULT_SLOTS) -> int:
     return _data_offset(slots) + slots * slot_stride(plan)
 
 
-def choose_slots(plan: Plan, window_ns: int, dump_ns: int, limit_bytes: int) -> int:
-    """How many slots a ring gets: the dumps that can be open together, and a few for the pipeline to fall behind.
+def choose_slots(plan: Plan, window_ns: int, dump_ns: int, limit_bytes: int, spare_bytes: int = 0) -> int:
+    """How many slots a ring gets: the dumps that can be open together, and some for the pipeline to fall behind.
 
     Parameters
     ----------
@@ -103,13 +108,19 @@ def choose_slots(plan: Plan, window_ns: int, dump_ns: int, limit_bytes: int) -> 
         Length of a dump; 0: unknown.
     limit_bytes : int
         The largest file allowed.
+    spare_bytes : int
+        What may be spent on the dumps that come while a pipeline is started again; a few are kept anyway.
 
     Raises
     ------
     Refused
         When not even `MINIMUM_SLOTS` fit.
     """
-    wanted = DEFAULT_SLOTS + (-(-window_ns // dump_ns) if dump_ns else DEFAULT_SLOTS)
+    behind, together = DEFAULT_SLOTS, DEFAULT_SLOTS
+    if dump_ns:
+        together = -(-window_ns // dump_ns)
+        behind = max(behind, min(RESTART_NS // dump_ns, spare_bytes // slot_stride(plan), MOST_BEHIND))
+    wanted = behind + together
     slots = min(wanted, (limit_bytes - _data_offset(wanted)) // slot_stride(plan))
     if slots < MINIMUM_SLOTS:
         raise Refused(
@@ -130,12 +141,20 @@ class _Ring:
     def __init__(self, path: Path, descriptor: int, slots: int, plan: Plan) -> None:
         self.path, self.plan, self.slots = path, plan, slots
         self._descriptor = descriptor
-        self._map = mmap.mmap(descriptor, ring_bytes(plan, slots), mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        try:
+            self._map = mmap.mmap(descriptor, ring_bytes(plan, slots), mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            self._wake = os.open(wake_path(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            os.close(descriptor)
+            raise
         self._bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
-        self._head = self._view(_HEAD, 1, 0)[0]
-        self._slots = self._view(_SLOT, slots, PAGE)
-        self._flushes = self._view(_FLUSH, slots + 2, PAGE + slots * _SLOT.itemsize)
-        self._wake = os.open(wake_path(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._data, self._stride = _data_offset(slots), slot_stride(plan)
+        self.address = self._bytes.ctypes.data
+        self._head = self._view(HEAD, 1, 0)[0]
+        self._slots = self._view(SLOT, slots, PAGE)
+        self._tags = self._slots["tag"]
+        self._flushes_at = PAGE + slots * SLOT.itemsize
+        self._flushes = self._view(FLUSH, slots + 2, self._flushes_at)
 
     @property
     def size_bytes(self) -> int:
@@ -155,16 +174,16 @@ class _Ring:
     @property
     def waiting(self) -> int:
         """Dumps that wait for the reader."""
-        return int(np.count_nonzero(self._slots["state"] == READY))
+        return len(self._in_state(READY))
 
     def slot(self, number: int) -> npt.NDArray[np.uint8]:
         """A slot's bytes."""
-        start = _data_offset(self.slots) + number * slot_stride(self.plan)
+        start = self._data + number * self._stride
         return self._bytes[start : start + self.plan.slot_bytes]
 
     def close(self) -> None:
         """Give up this end; views of slots that others hold stay good."""
-        del self._head, self._slots, self._flushes, self._bytes
+        del self._head, self._slots, self._tags, self._flushes, self._bytes
         with contextlib.suppress(BufferError):  # such views; the memory goes with the last of them
             self._map.close()
         os.close(self._descriptor)
@@ -175,9 +194,13 @@ class _Ring:
 
     def _abandon(self) -> None:
         """Free what a reader that is dead had claimed."""
-        claimed = np.flatnonzero(self._slots["state"] == CLAIMED)
+        claimed = self._in_state(CLAIMED)
         self._head["abandoned"] += len(claimed)
-        self._slots["state"][claimed] = FREE
+        self._tags[claimed] = FREE
+
+    def _in_state(self, state: int) -> npt.NDArray[np.intp]:
+        """Numbers of the slots in a state."""
+        return np.flatnonzero(self._tags & STATES == state)
 
 
 class RingWriter(_Ring):
@@ -202,45 +225,72 @@ class RingWriter(_Ring):
         if slots < MINIMUM_SLOTS:
             raise Refused(f"ring {path}: {slots} slots; at least {MINIMUM_SLOTS}")
         try:
-            if not _fits(path, plan, slots):
+            goes_on = _fits(path, plan, slots)
+            if not goes_on:
                 _make(path, plan, slots)
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            super().__init__(path, os.open(path, os.O_RDWR | os.O_CLOEXEC), slots, plan)
         except OSError as error:
             raise Faulty(
                 f"ring {path} of {ring_bytes(plan, slots)} bytes: {error.strerror}; free memory on that file system",
                 str(path),
             ) from error
-        super().__init__(path, descriptor, slots, plan)
-        self._slots["state"][self._slots["state"] == OPEN] = FREE  # of a writer that was killed
+        head = self._head
+        for name, value in _shape(plan, slots).items():
+            head[name] = value
+        self._tags[self._in_state(OPEN)] = FREE  # of a writer that was killed
+        orders = (head["order"], int((self._tags >> ORDER_SHIFT).max()), int(self._flushes["order"].max()))
+        self._rung = head["order"] = max(orders)
+        head["hurried"] = 0
+        if goes_on:
+            self.flush("its writer was started again")
 
-    def open_slot(self) -> int | None:
-        """A slot to fill, its state area zero; None when none can be had. May drop the oldest dump that waits."""
-        free = np.flatnonzero(self._slots["state"] == FREE)
-        number = int(free[0]) if len(free) else self._take_back()
-        if number is not None:
-            self._slots["state"][number] = OPEN
-            for group in self.plan.groups:
-                group.state(self.slot(number))[:] = 0
-        return number
+    def open_slot(self, patience_s: float = 0.0) -> int | None:
+        """A slot to fill, its state area zero; None when none can be had. May drop the oldest dump that waits.
+
+        Parameters
+        ----------
+        patience_s : float
+            See `make_room`.
+        """
+        number = open_one(self.address)
+        if number == NO_ROOM:
+            self.make_room(patience_s)
+            number = open_one(self.address)
+        return None if number == NOWHERE else number
 
     def publish(self, number: int, time_ns: int) -> None:
         """Hand a filled slot to the reader. Dumps come in the order of this call."""
-        row = self._slots[number]
-        row["time_ns"] = time_ns
-        row["sequence"] = self._next("sequence")
-        row["order"] = self._next("order")
-        row["state"] = READY
-        self._ring_bell()
+        publish_one(self.address, number, time_ns)
+        self.settle()
 
-    def drop(self) -> None:
-        """Count a dump for which there was no slot."""
-        self._next("sequence")
-        self._next("dropped")
+    def make_room(self, patience_s: float) -> None:
+        """See that a slot can be opened: take back what a dead reader had claimed, else wait, else hurry.
+
+        Parameters
+        ----------
+        patience_s : float
+            How long to wait for the reader: a source that can wait is better held up. After a wait in vain a slot that is
+            opened is the oldest that waits, and that dump is dropped, until a slot is free again.
+        """
+        self.settle()
+        self._abandon_if_gone()
+        deadline = time.monotonic() + patience_s
+        while self._tags.all() and time.monotonic() < deadline:
+            time.sleep(PATIENCE_STEP_S)
+        self._head["hurried"] = 1
+
+    def settle(self) -> None:
+        """Wake the reader when dumps were published, and if the writer hurries, see whether there still is one."""
+        if self._head["order"] != self._rung:
+            self._rung = self._head["order"]
+            self._ring_bell()
+        if self._head["hurried"]:
+            self._abandon_if_gone()
 
     def flush(self, reason: str) -> None:
         """Tell the reader, behind everything that is published, that what follows is something else."""
         orders = self._flushes["order"]
-        ready = self._slots["order"][self._slots["state"] == READY]
+        ready = self._tags[self._in_state(READY)] >> ORDER_SHIFT
         pending = np.sort(orders[orders > 0])
         # Flushes with no dump between them say the same thing: the last is enough, and the table cannot run full.
         for first, following in itertools.pairwise([*pending, np.inf]):
@@ -248,42 +298,15 @@ class RingWriter(_Ring):
                 orders[orders == first] = 0
         place = int(np.argmin(orders))
         self._flushes["reason"][place] = reason.encode()[:REASON_BYTES]
-        orders[place] = self._next("order")
-        self._ring_bell()
+        order = self._head["order"] + 1
+        orders[place] = order
+        self._head["order"] = order
+        self.settle()
 
     def unlink(self) -> None:
         """Remove the ring's files."""
         self.path.unlink(missing_ok=True)
         wake_path(self.path).unlink(missing_ok=True)
-
-    def _take_back(self) -> int | None:
-        """Take what a dead reader had claimed, or drop the oldest dump that waits."""
-        self._abandon_if_gone()
-        free = np.flatnonzero(self._slots["state"] == FREE)
-        if len(free):
-            return int(free[0])
-        if not self._lock_within(LOCK_PATIENCE):
-            return None
-        try:
-            ready = np.flatnonzero(self._slots["state"] == READY)
-            if not len(ready):
-                return None
-            oldest = int(ready[np.argmin(self._slots["order"][ready])])
-            self._slots["state"][oldest] = FREE
-            self._next("dropped")
-            return oldest
-        finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def _lock_within(self, patience: float) -> bool:
-        deadline = time.monotonic() + patience
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.001)
 
     def _abandon_if_gone(self) -> None:
         try:
@@ -292,10 +315,6 @@ class RingWriter(_Ring):
             return  # a reader lives
         self._abandon()
         fcntl.flock(self._wake, fcntl.LOCK_UN)
-
-    def _next(self, counter: str) -> int:
-        self._head[counter] += 1
-        return int(self._head[counter])
 
     def _ring_bell(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: the reader has more than enough to wake it
@@ -319,6 +338,7 @@ class RingReader(_Ring):
     """
 
     def __init__(self, path: Path, plan: Plan) -> None:
+        warm_up()
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError as error:
@@ -346,41 +366,46 @@ class RingReader(_Ring):
     def take(self, timeout_s: float = 0.0) -> Dump | Flush | None:
         """The next dump or flush; None when none comes in time."""
         deadline = time.monotonic() + timeout_s
-        while True:
+        while (found := self._claim()) is None:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake, 1 << 16)
+            # What came before the bell was read is there; what comes after it rings again.
             found = self._claim()
             left = deadline - time.monotonic()
             if found is not None or left <= 0:
-                return found
+                break
             select.select([self._wake], [], [], left)
+        return found
 
     def release(self, dump: Dump) -> None:
         """Give a dump's slot back to the writer."""
-        self._slots["state"][dump.number] = FREE
+        self._tags[dump.number] = FREE
 
     def _claim(self) -> Dump | Flush | None:
-        with _locked(self._descriptor):
-            # Flushes first: when one is seen, all dumps before it are seen as well.
-            orders = self._flushes["order"].copy()
-            flushes = np.flatnonzero(orders)
-            ready = np.flatnonzero(self._slots["state"] == READY)
-            flush = int(flushes[np.argmin(orders[flushes])]) if len(flushes) else -1
-            number = int(ready[np.argmin(self._slots["order"][ready])]) if len(ready) else -1
-            if flush >= 0 and (number < 0 or orders[flush] < self._slots["order"][number]):
-                reason = bytes(self._flushes["reason"][flush]).decode("utf-8", "replace")
-                self._flushes["order"][flush] = 0
-                return Flush(reason)
-            if number < 0:
-                return None
-            self._slots["state"][number] = CLAIMED
-            row = self._slots[number]
-            return Dump(int(row["time_ns"]), int(row["sequence"]), number, self.slot(number))
+        while (number := claim(self.address)) <= FIRST_FLUSH:
+            place = FIRST_FLUSH - number
+            order, reason = self._flushes[place].item()
+            # Unless it was forgotten for a newer one meanwhile.
+            if order and swap(self.address + self._flushes_at + place * FLUSH.itemsize, order, 0):
+                return Flush(reason.decode("utf-8", "replace"))
+        if number == NOWHERE:
+            return None
+        _, sequence, time_ns = self._slots[number].item()
+        return Dump(time_ns, sequence, number, self.slot(number))
 
 
 def _data_offset(slots: int) -> int:
-    tables = slots * _SLOT.itemsize + (slots + 2) * _FLUSH.itemsize
+    tables = slots * SLOT.itemsize + (slots + 2) * FLUSH.itemsize
     return PAGE + -(-tables // PAGE) * PAGE
+
+
+def _shape(plan: Plan, slots: int) -> dict[str, int]:
+    """What the head says of the places of things."""
+    return {
+        "magic": MAGIC, "version": VERSION, "slots": slots, "slot_bytes": plan.slot_bytes, "layout": _digest(plan),
+        "flushes_at": PAGE + slots * SLOT.itemsize, "data_at": _data_offset(slots), "stride": slot_stride(plan),
+        "state_bytes": min((group.counts_at for group in plan.groups), default=0),
+    }  # fmt: skip
 
 
 def _digest(plan: Plan) -> int:
@@ -393,8 +418,9 @@ def _make(path: Path, plan: Plan, slots: int) -> None:
     descriptor = os.open(private, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, ring_bytes(plan, slots))
-        head = np.zeros(1, _HEAD)
-        head[0] = (MAGIC, VERSION, slots, plan.slot_bytes, _digest(plan), 0, 0, 0, 0)
+        head = np.zeros(1, HEAD)
+        for name, value in _shape(plan, slots).items():
+            head[name] = value
         os.pwrite(descriptor, head.tobytes(), 0)
         wake_path(path).unlink(missing_ok=True)
         os.mkfifo(wake_path(path), 0o600)
@@ -422,17 +448,8 @@ def _fits(path: Path, plan: Plan, slots: int) -> bool:
 
 
 def _read_head(descriptor: int) -> Any:
-    data = os.pread(descriptor, _HEAD.itemsize, 0)
-    if len(data) < _HEAD.itemsize:
+    data = os.pread(descriptor, HEAD.itemsize, 0)
+    if len(data) < HEAD.itemsize:
         return None
-    head = np.frombuffer(data, _HEAD)[0]
+    head = np.frombuffer(data, HEAD)[0]
     return head if head["magic"] == MAGIC and head["version"] == VERSION else None
-
-
-@contextlib.contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -44,12 +45,14 @@ class Batch:
     Attributes
     ----------
     data : numpy.ndarray
-        uint8, C-contiguous: the bytes of all messages.
+        uint8 (bytes,): the bytes of all messages.
     starts, lengths, segments : numpy.ndarray
-        int64: where each message begins in `data` (a multiple of 4), its length, and the length of the datagrams in it,
+        int64: where each message begins in `data`, its length, and the length of the datagrams in it,
         the last of which may be shorter.
     count : int
         Messages.
+    address : int
+        Of `data` in memory.
     """
 
     data: npt.NDArray[np.uint8]
@@ -57,12 +60,16 @@ class Batch:
     lengths: npt.NDArray[np.int64]
     segments: npt.NDArray[np.int64]
     count: int
+    address: np.uint64 = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.address = np.uint64(self.data.ctypes.data)
 
     @property
     def datagrams(self) -> int:
         """Datagrams in the messages."""
         lengths, segments = self.lengths[: self.count], self.segments[: self.count]
-        return int((-(-lengths // np.maximum(segments, 1))).sum())
+        return int((-(-np.maximum(lengths, 1) // np.maximum(segments, 1))).sum())
 
 
 class Source(Protocol):
@@ -119,3 +126,16 @@ def parse_source(uri: str) -> UdpAddress | FilePath:
     except ValueError as error:
         raise Refused(f"{what}: {error}; host and interface are IPv4 addresses") from error
     return UdpAddress(host, port, interface)
+
+
+def check_source(uri: str) -> None:
+    """Refuse a source that cannot be one on this host, before anything is given up for it; may block.
+
+    Raises
+    ------
+    Refused
+        See `parse_source`; also when a file is not there.
+    """
+    source = parse_source(uri)
+    if isinstance(source, FilePath) and not os.path.isfile(source.path):
+        raise Refused(f"source {uri[:80]!r}: {source.path} is no file on this host; give the path of a BLF file")

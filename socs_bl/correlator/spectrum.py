@@ -20,7 +20,8 @@ from socs_bl.correlator.pipeline import Recipe
 
 LoopT = TypeVar("LoopT", bound=Callable[..., object])
 BLOCK_BYTES = 1 << 20  # of the lags worked on at a time: what the second-level cache of a core holds
-Spectra = npt.NDArray[np.complex128] | npt.NDArray[np.complex64]
+PADDING = 16  # lags between rows: rows a power of two apart would share few places of the cache
+SpectrumSums = npt.NDArray[np.complex128] | npt.NDArray[np.complex64]
 
 
 def vector_loop(function: LoopT) -> LoopT:
@@ -52,17 +53,18 @@ class Transform:
         self._span = recipe.span if recipe.transforms else 1
         # A set of one frame has its zero lag within the frame: its two halves are segments with the same counts.
         length = lags // max(frames, 2)
-        self._outwards = np.repeat(np.arange(length) / length, 2).astype(np.float32)
-        self._taper = np.repeat(taper(lags, recipe), 2)
+        self._outwards = (np.arange(length) / length).astype(np.float32)
+        self._taper = taper(lags, recipe)
         self._block = max(1, BLOCK_BYTES // (8 * lags))
-        self._scratch = np.zeros((self._block, lags), np.complex64)
+        self._lags = lags
+        self._scratch = np.zeros((self._block, lags + PADDING), np.complex64)
 
     def add(
         self,
         lags: npt.NDArray[np.int32] | npt.NDArray[np.float64],
         counts: npt.NDArray[np.uint32] | npt.NDArray[np.float64],
         weights: npt.NDArray[np.float32],
-        sums: Spectra,
+        sums: SpectrumSums,
         fresh: bool = False,
     ) -> None:
         """Add the spectra (or normalised lags, without fft) of some sets to sums.
@@ -88,8 +90,11 @@ class Transform:
             out = block.view(np.float32)
             prepare(pairs[part], counts[part], weights[part], self._taper, self._outwards, self._transforms, out)
             if self._transforms:
-                block = scipy.fft.fft(block, axis=-1, overwrite_x=True, workers=1)
-            add_averaged(block.view(np.float32), weights[part], self._span, fresh, numbers[part])
+                rows = block[:, : self._lags]
+                done = scipy.fft.fft(rows, axis=-1, overwrite_x=True, workers=1)
+                if done.ctypes.data != rows.ctypes.data:  # scipy may work in place, but does not promise to
+                    rows[:] = done
+            add_averaged(out, weights[part], self._span, fresh, numbers[part])
 
 
 def taper(lags: int, recipe: Recipe) -> npt.NDArray[np.float32]:
@@ -116,13 +121,13 @@ def prepare(
 ) -> None:
     """Normalise and taper sets; with `swap` the zero lag comes first, as a transform wants it.
 
-    All arrays have two numbers a lag; `outwards` says how far each lag of a segment is from its inner end, 0 to 1: the
+    Lags come and go as two numbers each. `outwards` says how far each lag of a segment is from its inner end, 0 to 1: the
     count is interpolated linearly between the ends of a frame. The innermost loop is plain, so that the compiler makes
     vectors of it.
     """
-    numbers, frames = lags.shape[1], counts.shape[1]
+    count, frames = taper.size, counts.shape[1]
     segments = max(frames, 2)
-    length = numbers // segments
+    length = count // segments
     for item in range(lags.shape[0]):
         if weights[item] == 0:
             out[item] = 0
@@ -134,11 +139,13 @@ def prepare(
             if segment < segments // 2:  # before the zero lag the inner end comes last
                 inner, slope = edge, -slope
             start = segment * length
-            to = (start + numbers // 2) % numbers if swap else start
-            source, target = lags[item, start : start + length], out[item, to : to + length]
+            to = (start + count // 2) % count if swap else start
+            source, target = lags[item, 2 * start : 2 * (start + length)], out[item, 2 * to : 2 * (to + length)]
             shape = taper[start : start + length]
             for k in range(length):
-                target[k] = np.float32(source[k]) * (shape[k] / (inner + slope * outwards[k]))
+                scale = shape[k] / (inner + slope * outwards[k])
+                target[2 * k] = np.float32(source[2 * k]) * scale
+                target[2 * k + 1] = np.float32(source[2 * k + 1]) * scale
 
 
 @vector_loop

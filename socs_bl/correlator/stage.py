@@ -94,7 +94,7 @@ class Stage:
         self._plan = plan
         self._deliver = deliver
         self._lag_sets = lag_sets
-        self._grid = Grid(dump_ns, self.recipe.dumps)
+        self._unlearned = self._grid = Grid(dump_ns, self.recipe.dumps)
         self._sums = [Sums(group, self.recipe) for group in plan.groups] if self.recipe.normalises else []
         self._held: list[tuple[int, npt.NDArray[np.uint8]]] = []
         self._current: Integration | None = None
@@ -173,10 +173,10 @@ class Stage:
         return [sums.result() for sums in self._sums]
 
     def flush(self) -> None:
-        """The activation ends: forget what has been summed and held, and the clock."""
+        """The activation ends: forget what has been summed and held, the clock, and the length that was learned."""
         if self._current is not None or self._held:
             self.counters["discarded"] += 1
-        self._current, self._held, self._last = None, [], -1
+        self._current, self._held, self._last, self._grid = None, [], -1, self._unlearned
 
     def properties(self) -> list[dict[str, Any]]:
         """Name, kind, properties and their writable ones of each element, with its counters."""
@@ -194,7 +194,8 @@ class Stage:
         if kind == "integrate":
             counts["dump-ns"] = self.dump_ns
         if kind == "bls" and self._lag_sets is not None:
-            counts |= {"records": self._lag_sets.records, "left-out": self._lag_sets.left_out}
+            files = self._lag_sets
+            counts |= {"records": files.records, "left-out": files.left_out, "error": files.error}
         return counts
 
     def set_property(self, element: str, name: str, text: str) -> Value:

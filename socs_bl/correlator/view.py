@@ -50,6 +50,8 @@ def overview(
         "bdfdir": source.bdfdir,
         "framedump": {"mode": source.dump_mode, "directory": source.dump_directory, "size": source.dump_size},
         "counters": counters(ingest, pipelines),
+        "boards": dict(ingest.get("boards", {})),
+        "last_bad": dict(ingest.get("last_bad", {})),
         "recordings": {item.uid: described(item) for item in machine.all_recordings()[-RECORDINGS_SHOWN:]},
         "ingest": {"state": machine.ingest.stage.value, "restarts": machine.ingest.restarts},
         "memory": {

@@ -47,11 +47,12 @@ class WorkDirectory:
         try:
             self.path = _make(parent)
             self.rings = memory / self.path.name
-            shutil.rmtree(self.rings, ignore_errors=True)  # of a directory that somebody has removed by hand
+            shutil.rmtree(self.rings, ignore_errors=True)  # its other half somebody has removed by hand
             self.rings.mkdir(mode=0o700, parents=True)
             mine = identify(os.getpid())
             assert mine is not None
-            write_record(self.path, instance, mine)
+            for directory in (self.path, self.rings):
+                write_record(directory, instance, mine)
         except OSError as error:
             raise Faulty(f"no working directory in {parent} and {memory}: {error}; set TMPDIR", "tmp") from error
         if len(os.fsencode(self.socket(999_999))) > LONGEST_SOCKET:
@@ -70,6 +71,10 @@ class WorkDirectory:
         """A configuration's document, for its pipelines."""
         return self.path / f"{name}.xml"
 
+    def recordings(self, name: str, pipe: str) -> Path:
+        """What a pipeline has to record when it starts."""
+        return self.path / f"{name}.{pipe}.json"
+
     def ring(self, name: str, pipe: str) -> Path:
         """A pipeline's ring."""
         return self.rings / f"{name}.{pipe}"
@@ -86,15 +91,14 @@ class WorkDirectory:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def remove_left_over(instance: str, parent: Path, memory: Path) -> int:
-    """Remove the directories that earlier lives of an instance have left; returns how many."""
+def remove_left_over(instance: str, *parents: Path) -> int:
+    """Remove the directories that earlier lives of an instance have left in these; returns how many."""
     removed = 0
-    for path in parent.glob("cbe*"):
+    for path in (found for parent in parents for found in parent.glob("cbe*")):
         if not _NAME.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
             continue
         owner = read_records(path).get(instance)
         if owner is not None and identify(owner.pid) != owner:
-            shutil.rmtree(memory / path.name, ignore_errors=True)
             shutil.rmtree(path, ignore_errors=True)
             removed += 1
     return removed

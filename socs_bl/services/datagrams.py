@@ -61,6 +61,9 @@ class Table:
         self.messages["iovlen"] = 1
         self.control = np.zeros((rows, CONTROL_BYTES), np.uint8)
         self.addresses = np.zeros((rows, ADDRESS_BYTES), np.uint8)
+        # Views made once: receiving is done thousands of times a second.
+        self._address = self.messages.ctypes.data
+        self._lengths = self.messages["namelen"], self.messages["controllen"]
         if received:
             self.messages["name"] = _addresses(self.addresses)
             self.messages["control"] = _addresses(self.control)
@@ -74,8 +77,8 @@ class Table:
             What the socket reports.
         """
         # The kernel writes what it used over what there is room for.
-        self.messages["namelen"][:rows] = ADDRESS_BYTES
-        self.messages["controllen"][:rows] = CONTROL_BYTES
+        name, control = self._lengths
+        name[:rows], control[:rows] = ADDRESS_BYTES, CONTROL_BYTES
         return self._call(_LIBC.recvmmsg, descriptor, rows, socket.MSG_DONTWAIT, None)
 
     def send(self, descriptor: int, first: int, count: int) -> int:
@@ -89,7 +92,7 @@ class Table:
         return self._call(_LIBC.sendmmsg, descriptor, count, 0, first=first)
 
     def _call(self, function: Any, descriptor: int, count: int, flags: int, *rest: Any, first: int = 0) -> int:
-        address = self.messages.ctypes.data + first * _MESSAGE.itemsize
+        address = self._address + first * _MESSAGE.itemsize
         done = int(function(descriptor, ctypes.c_void_p(address), count, flags, *rest))
         if done >= 0:
             return done

@@ -266,11 +266,11 @@ _BASEBANDS = (
 )
 _SCANS = (
     ScanConfig(
-        source="J1331+3030", ra_deg=202.784533, dec_deg=30.509155, seconds=5.0, calibrator=True,
+        source="J1331+3030", ra_deg=202.784533, dec_deg=30.509155, seconds=4.0, calibrator=True,
         intents=("CALIBRATE_DELAY", "CALIBRATE_PHASE"),
     ),
-    ScanConfig(source="J1347+1217", ra_deg=206.889, dec_deg=12.29, seconds=5.0),
-    ScanConfig(source="J1407+2827", ra_deg=211.752, dec_deg=28.454, seconds=5.0),
+    ScanConfig(source="J1347+1217", ra_deg=206.889, dec_deg=12.29, seconds=4.0),
+    ScanConfig(source="J1407+2827", ra_deg=211.752, dec_deg=28.454, seconds=4.0),
 )  # fmt: skip
 
 
@@ -349,6 +349,10 @@ class Correlation(Config):
         if unknown:
             raise ValueError(f"site.antennas has no pad {', '.join(unknown)}")
         return self
+
+    def on_port(self, port: int) -> Correlation:
+        """The same with lag frames to another UDP port."""
+        return self.model_copy(update={"network": self.network.model_copy(update={"lag_port": port})})
 
     @property
     def dump_ns(self) -> int:

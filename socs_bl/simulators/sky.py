@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 
 import msgspec
 
-from socs_bl.core.errors import Refused
-from socs_bl.core.whole_file import write_whole
 from socs_bl.simulators.boards_config import Correlation, ScanConfig, SourceConfig
 from socs_bl.simulators.lags import SkyField
 
@@ -152,25 +149,3 @@ def inject(config: Correlation, dataset_id: str, start: float, seed: int | None 
         delays_ns=delays_ns(config),
         scans=tuple(scans),
     )
-
-
-def write_truth(path: Path, truth: CorrelatorTruth) -> None:
-    """Write the truth as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.format(msgspec.json.encode(truth), indent=1))
-
-
-def read_truth(path: Path) -> CorrelatorTruth:
-    """Read what `write_truth` wrote.
-
-    Raises
-    ------
-    Refused
-        When there is no such file or it holds something else.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=CorrelatorTruth)
-    except OSError as error:
-        raise Refused(f"{path}: cannot be read ({error.strerror}); was anything ever observed?") from error
-    except msgspec.DecodeError as error:
-        raise Refused(f"{path}: is not a list of injected sources ({error}); give the file widar wrote") from error

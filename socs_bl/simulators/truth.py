@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from socs_bl.capture.wire import POLARISATIONS
-from socs_bl.core.errors import Refused
-from socs_bl.core.whole_file import write_whole
 from socs_bl.simulators.config import Schedule, SubarrayConfig, ToneConfig
 from socs_bl.simulators.field import Position, boresight, draw_field
 from socs_bl.simulators.telescope import Track, tracks
@@ -204,29 +201,3 @@ def _tones_of_track(
             )
         )
     return tones
-
-
-def write_truth(path: Path, truth: Truth) -> None:
-    """Write the truth as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.format(msgspec.json.encode(truth), indent=1))
-
-
-def read_truth(path: Path) -> Truth:
-    """Read what `write_truth` wrote.
-
-    Raises
-    ------
-    Refused
-        When there is no such file or it holds something else.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Truth)
-    except OSError as error:
-        raise Refused(
-            f"{path}: cannot be read ({error.strerror}); was the telescope's schedule ever started?"
-        ) from error
-    except msgspec.DecodeError as error:
-        raise Refused(
-            f"{path}: is not a list of injected tones ({error}); give the file the telescope wrote"
-        ) from error

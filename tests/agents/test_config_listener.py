@@ -138,24 +138,25 @@ async def test_any_error_is_counted_and_it_goes_on(world: World) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_lost_answer_is_no_second_configuration(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The node has made it and its answer was lost: asked again it refuses, is seen to have it, and activates it."""
+    """The node has made it and its answer was lost: it is asked again under the same name, then activates it."""
     monkeypatch.setattr("socs_bl.client.wamp.DEADLINE", 0.5)
     await world.start()
     node = world.nodes["cbe-01"]
     node.forgets.add("create_configuration")
     world.write("/home/wcbe/a.xml\n")
     await until(lambda: world.data()["configurations"]["activated"] == 1, "it is activated")
-    assert [op for op, _ in node.told] == ["create_configuration", "activate_configuration"]
+    assert [op for op, _ in node.told] == ["create_configuration"] * 2 + ["activate_configuration"]
+    assert len(node.configurations) == 1
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_node_that_does_not_run_yet_is_asked_again(world: World) -> None:
     """A node whose process does not run refuses everything; that is no verdict about the document."""
-    await world.start("--first-pause", "0.1")
+    agent = await world.start("--first-pause", "0.1")
     node = world.nodes["cbe-01"]
     node.running, node.refuses["create_configuration"] = False, "nothing decides here; start 'run' first"
     world.write("/home/wcbe/a.xml\n")
-    await until(lambda: not node.refuses, "it was asked")
+    await until(lambda: any(job.tries for job in agent.running().machine.queue("cbe-01").jobs), "it was asked in vain")
     node.running = True
     await until(lambda: world.data()["configurations"]["activated"] == 1, "it is activated")
 

@@ -21,7 +21,8 @@ from socs_bl.core.errors import Refused, Retry
 from socs_bl.services.process import identify, wait_gone
 from socs_bl.simulators import cam, telescope_fengines
 from socs_bl.simulators.fengine import FEngineConfig
-from socs_bl.simulators.truth import read_truth
+from socs_bl.simulators.truth import Truth
+from socs_bl.simulators.truth_file import read_truth
 from tests.harness.agent_case import AgentCase, arguments, begun, end, ended, make_site_agent, pause, run_operation
 from tests.harness.live import Agents, wait_until
 
@@ -120,7 +121,7 @@ async def test_observation_is_heard_as_planned(agent: Telescope, alerts: redis.c
     assert data["progress"]["step"] == "cycle 2 of 2"
     assert {state["phase"] for state in data["subarrays"].values()} == {"idle"}
     assert data["fengines"] == {}
-    truth = read_truth(Path(data["truth"]))
+    truth = read_truth(Path(data["truth"]), Truth)
     assert truth.started == data["started"] > data["sync_time"]
     assert data["scale_factor"] == {"array_1": 208.984375, "array_2": 208.984375}
     assert len(truth.tones) == 2 * 2 * agent.schedule.tones.per_track

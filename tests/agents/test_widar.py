@@ -16,7 +16,8 @@ import yaml
 from socs_bl.agentkit import SiteAgent
 from socs_bl.agents.widar.agent import Widar, add_agent_args
 from socs_bl.correlator import wire
-from socs_bl.simulators.sky import read_truth
+from socs_bl.simulators.sky import CorrelatorTruth
+from socs_bl.simulators.truth_file import read_truth
 from tests.harness.agent_case import AgentCase, arguments, begun, end, ended, make_site_agent, run_operation, until
 
 GROUPS = ("239.192.53.1", "239.192.53.2", "239.192.53.3")
@@ -102,7 +103,7 @@ async def test_an_observation_is_heard(agent: Widar, ears: tuple[socket.socket, 
     heard = documents(ears[1])
     assert [root.findtext("name", "table") for root in heard] == ["table", "CAL", "FIELD", "FINISH"]
     assert heard[1].get("configId") == configured["data"]["config_id"]
-    truth = read_truth(Path(session["data"]["truth"]))
+    truth = read_truth(Path(session["data"]["truth"]), CorrelatorTruth)
     assert (truth.seed, truth.dataset_id) == (3, heard[1].get("datasetId"))
     assert session["data"]["progress"]["step"] == "FINISH" and len(session["data"]["said"]) == 4
     frame = wire.parse_frame(ears[0].recv(2048))
@@ -125,6 +126,20 @@ async def test_abort_ends_the_dataset(agent: Widar, ears: tuple[socket.socket, s
     end(agent, "observe")
     assert not (await ended(agent, "observe"))["success"]
     assert [root.findtext("name", "table") for root in documents(ears[1])][-1] == "FINISH"
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_on_one_machine_do_not_mix_their_frames(tmp_path: Path) -> None:
+    """Promise: with --own-port each sends to a port of its own."""
+    made = [
+        Widar(make_site_agent("Widar"), arguments(add_agent_args(), "--own-port", "--run-dir", str(tmp_path / name)))
+        for name in ("one", "two")
+    ]
+    ports = {agent.config.network.lag_port for agent in made}
+    for agent in made:
+        await agent.site_agent.end()
+        agent.close()
+    assert len(ports) == 2 and 53500 not in ports
 
 
 @pytest.mark.live

@@ -11,19 +11,19 @@ import numpy as np
 from socs_bl.bdf.config import PublisherConfig
 from socs_bl.bdf.effects import Performer, make_directories
 from socs_bl.bdf.files import Files
-from socs_bl.bdf.layout import SpectralWindow
+from socs_bl.bdf.layout import Header, SpectralWindow
 from socs_bl.bdf.lookout import Lookout
 from socs_bl.bdf.machine import PublisherMachine
 from socs_bl.bdf.model import File, Looked, Marker, Settings, Tell
 from socs_bl.bdf.scan import Scan, ScanAntenna, ScanWindow, file_name, mjd_ns
-from socs_bl.bdf.writer import BdfWriter, Header, Piece
+from socs_bl.bdf.writer import BdfWriter, Piece
 from socs_bl.core.clock import Instant
 from socs_bl.core.codec import Codec
 from socs_bl.core.driver import Caused, Driver
 from socs_bl.core.effect import ArmTimer, CancelTimer, Effect
 from socs_bl.core.errors import SocsError
 from socs_bl.core.event import EffectDone, EffectFailed, Event, TimerFired
-from socs_bl.core.memory_journal import MemoryJournal, Vault
+from socs_bl.core.journal import Journal
 from socs_bl.core.whole_file import write_whole
 
 START_NS = 1_795_233_600 * 10**9
@@ -95,8 +95,8 @@ class Publisher:
     Parameters
     ----------
     config : PublisherConfig
-    vault : Vault
-        The journal, which outlives it.
+    journal : Journal
+        What it holds outlives the publisher.
     files : Files
     sent : list of bytes
         Datagrams, added to.
@@ -105,7 +105,7 @@ class Publisher:
     """
 
     def __init__(
-        self, config: PublisherConfig, vault: Vault, files: Files, sent: list[bytes], wall: float = START_NS / 1e9
+        self, config: PublisherConfig, journal: Journal, files: Files, sent: list[bytes], wall: float = START_NS / 1e9
     ) -> None:
         self.config = config
         self.wall = wall
@@ -113,7 +113,7 @@ class Publisher:
         self.timers: dict[str, tuple[float, int]] = {}
         self.lookout = Lookout(config)
         self.performer = Performer(config, self.lookout, sent.append, files)
-        self.driver = Driver(_Checked, CODEC, MemoryJournal(vault))
+        self.driver = Driver(_Checked, CODEC, journal)
         self.driver.claim("publisher")
         settings = Settings(grace_seconds=config.grace_seconds, abandoned_seconds=config.abandoned_seconds)
         world = {

@@ -11,7 +11,7 @@ from pyasdm.bdf import BDFReader as PyasdmReader
 from socs_bl.bdf.finish import finish
 from socs_bl.bdf.layout import Layout
 from socs_bl.bdf.reader import BdfReader
-from socs_bl.bdf.scan import unix_ns
+from socs_bl.bdf.scan import EDGE_NS, unix_ns
 from socs_bl.bdf.writer import BdfWriter
 from socs_bl.core.errors import Refused
 from tests.bdf.bdf_files import (
@@ -28,12 +28,12 @@ from tests.bdf.bdf_files import (
 
 
 def test_a_file_is_cut_to_the_scan(tmp_path: Path) -> None:
-    """Only integrations wholly inside the window stay; to do it again changes nothing."""
+    """Only integrations wholly inside the window stay, as exactly as dates tell it; to do it again changes nothing."""
     made = header()
     generator = np.random.default_rng(5)
     integrations = [random_pieces(made, generator) for _ in range(6)]
     path = write_file(tmp_path / ".private", made, integrations)
-    stop = unix_ns(START) + 4 * SECOND + 999_999_999
+    stop = unix_ns(START) + 5 * SECOND - EDGE_NS - 1
     finished = finish(path, stop)
     assert (finished.integrations, finished.cut, finished.repaired) == (4, 2, 0)
     assert finished.size == path.stat().st_size and finished.stop_ns == START + 4 * SECOND
@@ -42,6 +42,8 @@ def test_a_file_is_cut_to_the_scan(tmp_path: Path) -> None:
     check_sdmpy(path, made, integrations[:4])
     check_pyasdm(path, made, integrations[:4])
     assert finish(path, unix_ns(START)).integrations == 0
+    other = write_file(tmp_path / "b" / ".private", made, integrations)
+    assert finish(other, stop + 1).integrations == 5
 
 
 def test_an_interrupted_finish_is_done_again(tmp_path: Path) -> None:
@@ -90,7 +92,6 @@ def test_integrations_that_nobody_wrote_anything_of_go_from_the_end_only(tmp_pat
             assert np.all(integration.cross_flags[0] == 1) and np.all(integration.auto_flags[0] == 1)  # type: ignore[index]
             assert not np.any(integration.cross_durations[0]) and not np.any(integration.cross[0])  # type: ignore[index]
             assert np.all(integration.cross_times[0] == integration.time_ns)  # type: ignore[index]
-            del integration
         assert np.all(reader[3].cross[0] == 4.0) and not np.any(reader[3].cross_flags[0])  # type: ignore[index]
 
 

@@ -69,7 +69,7 @@ class AnyOrder(RuleBasedStateMachine):
     def start(self) -> None:
         self.step(Restarted(epoch=1, world=world(self.disk)))
 
-    @rule(name=st.sampled_from(NAMES), stop=st.sampled_from([0.0, 500.0, 2000.0]), nodes=st.sampled_from([NODES, ()]),
+    @rule(name=st.sampled_from(NAMES), stop=st.sampled_from([0.0, 500.0, 2000.0, 4e5]), nodes=st.sampled_from([NODES, ()]),
           integrations=st.integers(0, 2))  # fmt: skip
     def create(self, name: str, stop: float, nodes: tuple[str, ...], integrations: int) -> None:
         self.disk.create(name, int(stop * 1e9), nodes, integrations)
@@ -254,7 +254,7 @@ def test_a_crash_at_every_entry_of_the_journal() -> None:
     assert NIGHT.crash_everywhere(seed=1) > 60
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 def test_everything_goes_wrong(seed: int) -> None:
     """Lost and repeated answers, slow effects, unknown commits, a stepping clock and crashes at random."""
     STORM.run(seed)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import multiprocessing
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,14 @@ import numpy as np
 import pytest
 
 from socs_bl.bdf.config import PublisherConfig
+from socs_bl.bdf.effects import Performer
 from socs_bl.bdf.files import Files
-from socs_bl.bdf.model import DiscardNow, PublishNow, Resend
+from socs_bl.bdf.lookout import LISTED_ANYWAY, Lookout
+from socs_bl.bdf.model import DiscardNow, Measure, PublishNow, Resend
 from socs_bl.bdf.sidefile import SideFile, decode_side_file
 from socs_bl.bdf.wire import parse_info
 from socs_bl.core.effect import Answer
-from socs_bl.core.memory_journal import Vault
+from socs_bl.core.memory_journal import MemoryJournal, Vault
 from tests.bdf.publishing import (
     NODES,
     START_NS,
@@ -45,7 +51,7 @@ class Desk:
         self.publisher = self.start()
 
     def start(self, wall: float = STOP) -> Publisher:
-        self.publisher = Publisher(self.config, self.vault, self.files, self.sent, wall)
+        self.publisher = Publisher(self.config, MemoryJournal(self.vault), self.files, self.sent, wall)
         return self.publisher
 
     def recorded(self, number: int = 1, nodes: tuple[str, ...] = NODES, **changes: Any) -> str:
@@ -142,6 +148,38 @@ def test_a_recording_under_way_is_left_alone(desk: Desk) -> None:
     assert name in desk.public()
 
 
+def _measure_while_it_shrinks(directory: str) -> None:
+    """Measure a file whose end comes and goes, as on a full disk; a process of its own, since it may die of it."""
+    config = PublisherConfig(bdfdir=Path(directory))
+    config.private.mkdir(parents=True)
+    name = record(config.private, make_scan())
+    part = config.private / f"{name}.part"
+    size, ended = part.stat().st_size, threading.Event()
+
+    def shrink() -> None:
+        while not ended.is_set():
+            os.truncate(part, 4096)
+            os.truncate(part, 100 * size)
+
+    other = threading.Thread(target=shrink)
+    other.start()
+    performer = Performer(config, Lookout(config), lambda data: None)
+    for _ in range(150):
+        performer.perform(Measure(name=name, rested=0.0))
+    ended.set()
+    other.join()
+
+
+def test_a_file_that_shrinks_is_measured(tmp_path: Path) -> None:
+    """A writer whose disk is full takes back what it has begun; who looks at the file meanwhile lives."""
+    child = multiprocessing.get_context("fork").Process(target=_measure_while_it_shrinks, args=(str(tmp_path),))
+    child.start()
+    child.join(60)
+    status = child.exitcode
+    child.close()
+    assert status == 0
+
+
 def test_an_abandoned_recording_is_published_in_the_end(desk: Desk) -> None:
     """Nobody has said when it ends, and it has not changed for an hour."""
     name = record(desk.config.private, make_scan(stop_ns=0, nodes=()))
@@ -172,6 +210,22 @@ def test_an_aborted_recording_says_so(desk: Desk) -> None:
     desk.publisher.look()
     assert desk.side(name).reason == "cbe-02: disk full" and parse_info(desk.sent[0]).aborted
     assert b"cbe-02: disk full" in (desk.config.bdfdir / name).read_bytes()
+
+
+def test_what_a_scan_lacks_is_told(desk: Desk) -> None:
+    """Frames that stop, or come late, cost integrations and abort nothing: people and the side file hear how many."""
+    whole = desk.recorded()
+    short, open_end = (
+        record(desk.config.private, scan, integrations=4) for scan in (make_scan(2), make_scan(3, stop_ns=0))
+    )
+    for name in (short, open_end):
+        for node in NODES:
+            mark(desk.config.private, name, node, integrations=4)
+    desk.publisher.look()
+    assert {short, whole, open_end} <= desk.public()
+    assert desk.told("warning") == f"{short} has 4 of the 6 integrations of its time"
+    expected = [desk.side(name).expected_integrations for name in (short, whole, open_end)]
+    assert expected == [6, 6, 0] and not desk.side(short).aborted
 
 
 def test_a_file_without_integrations_is_discarded(desk: Desk) -> None:
@@ -478,6 +532,26 @@ def test_a_crash_between_any_two_calls(in_memory: Path, journal_lost: bool) -> N
             check_published(desk.config, name, desk.sent)
 
 
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_crash_while_a_file_is_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Killed before a call of finishing itself: after a restart the file is published whole."""
+    name, calls = desk.recorded(), itertools.count(1)
+
+    def cut(real: Callable[..., Any], *arguments: Any) -> Any:
+        if next(calls) >= at:
+            raise Crash
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        for call in ("ftruncate", "pwrite", "pwritev", "fsync"):
+            patch.setattr(os, call, partial(cut, getattr(os, call)))
+        with pytest.raises(Crash):
+            desk.publisher.look()
+    assert at > 3 or not (desk.config.bdfdir / name).exists()
+    desk.start()
+    check_published(desk.config, name, desk.sent)
+
+
 def test_a_crash_while_discarding(tmp_path: Path) -> None:
     """An empty file is gone in the end, wherever the publisher was killed; nothing was announced."""
     for at in range(1, 12):
@@ -492,3 +566,35 @@ def test_a_crash_while_discarding(tmp_path: Path) -> None:
             desk.start()
         desk.publisher.wait(120.0)
         assert desk.private() == desk.public() == set() and desk.sent == []
+
+
+# -- looking and cataloguing -------------------------------------------------------------------------------------------
+
+
+def test_a_quiet_directory_is_listed_now_and_then(desk: Desk) -> None:
+    """A change that the directory's time does not show (a clock that lies) is found all the same, a little later."""
+    name = desk.recorded()
+    for _ in range(LISTED_ANYWAY + 1):
+        for directory in (desk.config.private, desk.config.bdfdir):
+            os.utime(directory, (1, 1))
+        desk.publisher.look()
+    check_published(desk.config, name, desk.sent)
+
+
+def test_published_files_are_catalogued(tmp_path: Path) -> None:
+    """sotodlib's Context finds a published file by its scan, with its numbers; a resend enters nothing twice."""
+    from sotodlib.core import Context
+
+    desk = Desk(tmp_path, catalogue=tmp_path / "catalogue")
+    name = desk.recorded(1)
+    desk.recorded(2)
+    desk.publisher.look()
+    assert answer(desk, Resend(name=name)) == ""
+    context = Context(str(tmp_path / "catalogue" / "context.yaml"))
+    assert len(context.obsdb.query()) == 2
+    (found,) = context.obsdb.query("scan == 1 and source == '3C286'")
+    assert found["obs_id"] == name and found["integrations"] == 6 and found["duration"] == 6.0
+    (files,) = context.obsfiledb.get_files(name).values()
+    assert [path for path, *_ in files] == [str(desk.config.bdfdir / name)]
+    context.obsdb.conn.close()
+    context.obsfiledb.conn.close()

@@ -72,8 +72,6 @@ def test_two_other_readers_and_ours_read_what_was_put_in(made: Header, count: in
                         assert (put is None) == (got is None), field
                         if got is not None:
                             assert np.array_equal(put, got[piece.window]), field
-                        del got
-                del integration
 
 
 def test_the_digits_of_a_number_may_grow_to_three(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def test_explain_tells_people_and_programs(url: str, capsys: Output) -> None:
     assert json.loads(capsys.readouterr().out)["subject"] == "array_1"
     assert main(["explain", "--url", url, "blpn99/0"]) == 1
     assert "not in the pool" in capsys.readouterr().err
+    assert main(["explain", "--url", url, "--journal", "node:cbe-01", "c0"]) == 1
+    assert "journal node:cbe-01 is empty" in capsys.readouterr().err, "and not that c0 is nothing"
 
 
 def test_where_the_journals_are(tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, url: str) -> None:

@@ -90,6 +90,8 @@ def test_what_cannot_be_mounted_is_said_in_a_sentence(tmp_path: Path, capsys: py
     assert "pipelinefs: there is no group 'nobody-has-this'" in capsys.readouterr().err
     assert pipelinefs.main([str(tmp_path), *state[:-2], "/nowhere.yaml"]) == 1
     assert "pipelinefs: no site configuration" in capsys.readouterr().err
+    assert pipelinefs.main([str(tmp_path), *state, "--run-dir", str(tmp_path)]) == 1
+    assert f"pipelinefs: nothing runs in {tmp_path}" in capsys.readouterr().err
 
 
 def test_without_the_extra_the_command_that_installs_it_is_said() -> None:
@@ -147,9 +149,14 @@ def test_setup_does_what_is_missing_and_leaves_the_rest(tmp_path: Path, capsys: 
         assert setup.main(words) == 0
         assert capsys.readouterr().out == "02: ready already\n"
         assert (top / "02/active").readlink() == Path("configurations/a")
+        assert setup.main(["02", "--mount", str(top), "--source", "udp://239.1.2.4:5000"]) == 0
+        assert "02: configuration c0 created" in capsys.readouterr().out, "the new source has destroyed the old one"
         assert setup.main(["02", "--mount", str(top), "--source", "http://x"]) == 1
         assert "'http://x' is not a source" in capsys.readouterr().err
         assert setup.main(["04", "--mount", str(top)]) == 0
         assert "04: no source yet" in capsys.readouterr().out
+        assert (top / "04/pending").read_text() == "activate c0\n"
+        assert setup.main(["04", "--mount", str(top)]) == 0
+        assert (top / "04/pending").read_text() == "activate c0\n"
     assert setup.main(["02", "--mount", str(top)]) == 1
     assert f"no pipelinefs is mounted at {top}" in capsys.readouterr().err

@@ -50,6 +50,12 @@ def test_bad_text_is_refused_by_kind(data: str | bytes, wanted: str) -> None:
     assert kind(data) == wanted
 
 
+def test_the_place_is_said_once() -> None:
+    """Line and column, for people who edit the document; no file that nobody knows."""
+    with pytest.raises(BadXml, match=r"^c0 is not well-formed XML: .*tag b line 2, line 2, column 4$"):
+        parse("<a>\n<b>", LIMIT, "c0")
+
+
 @given(st.binary(max_size=60) | st.text(st.characters(), max_size=60))
 def test_anything_is_read_or_refused(data: str | bytes) -> None:
     """No other exception comes out."""

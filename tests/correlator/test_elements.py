@@ -257,6 +257,19 @@ def test_missing_dumps_shorten_and_shift_the_mean() -> None:
     assert result.dumps.tolist() == [[2]] and result.offsets.tolist() == [[0.5]]
 
 
+def test_dumps_off_the_grid_and_out_of_order() -> None:
+    """Timestamps a little early or late are of their dump; one that comes twice or too late is left out and counted."""
+    plan = one_product()
+    stage, found = make_stage("flag ! integrate n=4 ! dvnorm ! fft ! null", plan)
+    first = START // (4 * DUMP) * 4
+    for number, error in ((0, -900), (1, 900), (1, 1000), (0, 0), (2, -900), (3, 0), (2, 0)):
+        stage.take((first + number) * DUMP + error, noise_slot(plan, number))
+    [(done, [result])] = found
+    assert result.dumps.tolist() == [[4]] and result.offsets.tolist() == [[1.5]]
+    assert (done.number, done.start_ns) == (first // 4, first * DUMP - 900)
+    assert stage.counters["late"] == 3
+
+
 def test_the_length_of_a_dump_is_learned() -> None:
     """Without it in the configuration the first dumps are held, and none of them is lost, though one was missing."""
     plan = one_product()
@@ -284,6 +297,21 @@ def test_a_flush_forgets() -> None:
     assert [done.partial for done, _ in found] == [True, False]
     assert found[-1][1][0].dumps.tolist() == [[4]]
     assert stage.counters["discarded"] == 1 and stage.counters["late"] == 0
+
+
+def test_after_a_flush_the_length_is_learned_again() -> None:
+    """Another activation may have other dumps: nothing of the length learned before is left."""
+    plan = one_product()
+    stage, found = make_stage("flag ! integrate n=2 ! dvnorm ! fft ! null", plan, 0)
+    for length in (DUMP, 3 * DUMP):
+        first = START // (6 * DUMP) * 6 * DUMP
+        for number in range(8):
+            stage.take(first + number * length, noise_slot(plan, number))
+        assert stage.dump_ns == length
+        stage.flush()
+        assert stage.dump_ns == 0
+    assert [done.end_ns - done.start_ns for done, _ in found] == [2 * DUMP] * 4 + [6 * DUMP] * 4
+    assert all(spectra[0].dumps.tolist() == [[2]] for _, spectra in found)
 
 
 def test_properties_are_live_and_some_can_be_changed() -> None:

@@ -19,10 +19,11 @@ from socs_bl.bdf.scan import Scan, make_uid
 from socs_bl.bdf.writer import part_path
 from socs_bl.correlator.bls import read_lag_sets
 from socs_bl.correlator.configuration import Configuration
-from socs_bl.correlator.control import Decoder, encode
+from socs_bl.correlator.control import ControlServer, Decoder, encode
 from socs_bl.correlator.document import write_configuration
+from socs_bl.correlator.lagset_pipeline import LagPipeline
 from socs_bl.correlator.plan import GOOD, Plan, make_plan
-from socs_bl.correlator.ring import RingWriter
+from socs_bl.correlator.ring import RingReader, RingWriter
 from socs_bl.services.process import Child, wait_gone
 from tests.correlator.dumps import SECOND, START, noise_slot, observation
 from tests.harness.disk import tiny_disk
@@ -44,11 +45,13 @@ class Node:
         self.child: Child
         self.start()
 
-    def start(self) -> None:
-        """A new process."""
+    def start(self, *recordings: dict[str, Any]) -> None:
+        """A new process, told of recordings that are open."""
+        (self.place / "open.json").write_bytes(msgspec.json.encode(recordings))
         argv = [sys.executable, "-m", "socs_bl.correlator.lagset_pipeline", "--input", str(self.ring.path)]
         argv += ["--configuration", str(self.place / "c1.xml"), "--pipe", "P0", "--name", "c1/P0"]
-        argv += ["--control", str(self.place / "P0.sock"), self.configuration.pipes[0].text]
+        argv += ["--control", str(self.place / "P0.sock"), "--recordings", str(self.place / "open.json")]
+        argv += [self.configuration.pipes[0].text]
         (self.place / "P0.sock").unlink(missing_ok=True)
         self.child = Child("pipeline", argv, self.place / "P0.log")
         self.child.wait_ready((self.place / "P0.sock").exists, PATIENCE)
@@ -132,13 +135,17 @@ def test_from_the_ring_to_files(tmp_path: Path) -> None:
     with node(tmp_path) as made:
         made.record(scan, directory)
         made.dumps(0, 10)
-        status = made.status_when(lambda status: status["counters"]["dumps"] == 10)
-        assert status["counters"]["integrations"] == 2 and status["dump_ns"] == DUMP
+        # What waits for the disk when the process is killed is lost as well.
+        status = made.status_when(
+            lambda status: status["counters"]["dumps"] == 10 and status["recordings"][scan.uid]["integrations"] == 2
+        )
+        assert status["dump_ns"] == DUMP
         assert [element["name"] for element in status["elements"]] == [part.split()[0] for part in TEXT.split(" ! ")]
         made.kill()
-        made.start()
+        made.dumps(10, 6)
+        made.start({"scan": msgspec.to_builtins(scan), "directory": str(directory)})
         made.record(scan, directory)
-        made.dumps(10, 10)
+        made.dumps(16, 4)
         made.status_when(lambda status: status["counters"]["dumps"] == 10)
         changed = made.ask("WCBE_PROPERTY_MSG", element="window", property="algorithm", value="none")
         assert changed["value"] == "none"
@@ -152,8 +159,9 @@ def test_from_the_ring_to_files(tmp_path: Path) -> None:
         made.ask("WCBE_RECORDING_STOP_MSG", uid=scan.uid, stop_ns=START + 24 * DUMP, reason="next scan")
         done = made.done(scan.uid)
         assert (done["ending"], done["error"]) == ("stop", "")
-        made.ring.flush("deactivated")
+        made.status_when(lambda status: status["counters"]["dumps"] == 18)
         assert "error" not in made.ask("WCBE_QUIT_MSG")
+        assert wait_gone([made.child.identity], PATIENCE) == []
         assert made.child.stop() == 0
     integrations = list(BDF(str(part_path(directory, scan.uid))))
     assert len(integrations) == 6
@@ -190,14 +198,38 @@ def test_a_flush_ends_the_recordings_and_a_term_the_process(tmp_path: Path) -> N
         assert len(reader) == 1
 
 
+def test_a_scan_within_the_dumps_that_are_held(tmp_path: Path) -> None:
+    """While the length of a dump is being learned no recording ends: what is held is written when the length is known."""
+    configuration = observation("flag ! integrate n=2 ! dvnorm ! fft ! bdf", stations=2, dump_ns=0)
+    plan, place = make_plan(configuration.pipe_products("P0")), tmp_path / "bdf" / ".private"
+    wanted = [{"scan": msgspec.to_builtins(scan_of(1, 0, 2)), "directory": str(place)}]
+    (tmp_path / "open.json").write_bytes(msgspec.json.encode(wanted))
+    with (
+        closing(RingWriter(tmp_path / "ring", plan, 8)) as writer,
+        closing(RingReader(tmp_path / "ring", plan)) as ring,
+        closing(ControlServer(tmp_path / "sock")) as control,
+        closing(
+            LagPipeline(configuration, "P0", configuration.pipes[0].text, ring, control, "c1/P0", tmp_path)
+        ) as made,
+    ):
+        made.begin(tmp_path / "open.json")
+        for number in range(6):
+            slot = writer.open_slot()
+            assert slot is not None
+            writer.slot(slot)[:] = noise_slot(plan, number)
+            writer.publish(slot, START + number * DUMP)
+            made.step(PATIENCE)
+    with BdfReader(part_path(place, make_uid(1)), partial=True) as reader:
+        assert len(reader) == 1
+
+
 def test_a_full_disk_ends_one_recording(tmp_path: Path) -> None:
     """Fault 28: on a real file system without room that recording ends with the reason, the process lives, the next works."""
-    with tiny_disk(tmp_path / "small", 32 << 10) as small, node(tmp_path, "flag ! dvnorm ! fft ! bdf") as made:
+    with tiny_disk(tmp_path / "small", 20 << 10) as small, node(tmp_path, "flag ! dvnorm ! fft ! bdf") as made:
         made.record(scan_of(1, 0), small / "full" / ".private")
         made.dumps(0, 12)
         done = made.done(make_uid(1))
         assert done["ending"] == "fault" and "No space left" in done["error"]
-        assert any(report["type"] == "WCBE_BUS_MSG" and report["severity"] == "error" for report in made.reports)
         made.record(scan_of(2, 12, 14), tmp_path / "bdf" / ".private")
         made.dumps(12, 2)
         assert made.done(make_uid(2))["integrations"] == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from socs_bl.core.errors import Faulty, Refused, Retry
 from socs_bl.correlator.configuration import Product, Stream
 from socs_bl.correlator.plan import Plan, make_plan
 from socs_bl.correlator.ring import Dump, Flush, RingReader, RingWriter, choose_slots, ring_bytes
+from socs_bl.correlator.slots import PAGE
 
 SLOTS = 4
 
@@ -140,7 +143,7 @@ def test_killed_reader_without_another(writer: RingWriter, path: Path) -> None:
 
 
 def test_next_writer_goes_on(path: Path) -> None:
-    """A writer that is started again keeps what waits; its half-filled slots are free; the reader need not notice."""
+    """A writer that is started again keeps what waits; its half-filled slots are free; the reader sees a flush."""
     first = RingWriter(path, PLAN, SLOTS)
     reader = RingReader(path, PLAN)
     put(first, 1)
@@ -148,7 +151,7 @@ def test_next_writer_goes_on(path: Path) -> None:
     first.close()
     second = RingWriter(path, PLAN, SLOTS)
     put(second, 2)
-    assert taken(reader) == [1, 2]
+    assert taken(reader) == [1, "its writer was started again", 2]
     for time_ns in range(3, 3 + SLOTS):
         put(second, time_ns)
     assert second.dropped == 0
@@ -177,9 +180,30 @@ def test_memory_is_had_or_refused(path: Path) -> None:
         RingWriter(path, huge, 1 << 16)
     assert list(path.parent.iterdir()) == []
     assert choose_slots(PLAN, 500_000_000, 100_000_000, 1 << 30) == 13
+    assert choose_slots(PLAN, 500_000_000, 100_000_000, 1 << 30, 1 << 28) == 55  # five seconds of dumps, for a restart
+    assert choose_slots(PLAN, 500_000_000, 100_000_000, 1 << 30, 4096) == 13
     assert ring_bytes(PLAN, choose_slots(PLAN, 500_000_000, 1_000_000, 1 << 20)) <= 1 << 20
     with pytest.raises(Refused, match="does not fit"):
         choose_slots(huge, 10**9, 10**8, 1 << 20)
+
+
+def _make_without_room(path: str) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE
+    resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), used + (8 << 20)))
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(Faulty, match="Cannot allocate memory"):
+        RingWriter(Path(path), PLAN, 1 << 12)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_memory_that_cannot_be_mapped(path: Path) -> None:
+    """A process that may not have the memory says so, and keeps nothing open."""
+    child = multiprocessing.get_context("fork").Process(target=_make_without_room, args=(str(path),))
+    child.start()
+    child.join(60)
+    status = child.exitcode
+    child.close()
+    assert status == 0
 
 
 def test_views_are_of_the_plan(writer: RingWriter, path: Path) -> None:
@@ -195,4 +219,79 @@ def test_views_are_of_the_plan(writer: RingWriter, path: Path) -> None:
     assert np.array_equal(PLAN.groups[0].lag_pairs(dump.slot)[2, 0, 127], (5, -6))
     assert PLAN.groups[0].state(dump.slot).sum() == 1
     del dump
+    reader.close()
+
+
+STRESS = 30_000
+
+
+def _write(path: str, first: int, count: int) -> None:
+    """Dumps whose bytes are their time, and after every tenth a flush that names the last before it."""
+    writer = RingWriter(Path(path), PLAN, SLOTS)
+    for time_ns in range(first, first + count):
+        number = writer.open_slot()
+        if number is not None:
+            writer.slot(number)[:] = time_ns % 251
+            writer.publish(number, time_ns)
+        if time_ns % 10 == 0:
+            writer.flush(str(time_ns))
+    writer.close()
+
+
+def _check(items: Iterator[Dump | Flush], reader: RingReader, last: int = -1) -> int:
+    """Time of the last dump. They come in order and whole; a flush comes behind all before it and before all others."""
+    sequence, flushed = -1, -1
+    for item in items:
+        if isinstance(item, Flush):
+            if item.reason.isdigit():
+                flushed = int(item.reason)
+                assert last <= flushed
+            continue
+        assert item.time_ns > max(last, flushed) and item.sequence > sequence
+        assert item.slot[0] == item.slot[-1] == item.time_ns % 251
+        last, sequence = item.time_ns, item.sequence
+        reader.release(item)
+    return last
+
+
+def test_order_under_stress(writer: RingWriter, path: Path) -> None:
+    """With both ends at work as fast as they can, dumps and flushes come in order, whole, and every gap is counted."""
+    reader = RingReader(path, PLAN)
+    child = multiprocessing.get_context("fork").Process(target=_write, args=(str(path), 0, STRESS))
+    taken = 0
+
+    def items() -> Iterator[Dump | Flush]:
+        nonlocal taken
+        ended = False
+        while not ended:
+            ended = not child.is_alive()
+            while (item := reader.take()) is not None:
+                taken += isinstance(item, Dump)
+                yield item
+
+    child.start()
+    last = _check(items(), reader)
+    child.join()
+    child.close()
+    assert last == STRESS - 1 and taken + reader.dropped == STRESS
+    reader.close()
+
+
+def test_killed_writer(path: Path) -> None:
+    """A writer that is killed at any moment leaves a ring that the next goes on with: whole dumps, in order."""
+    RingWriter(path, PLAN, SLOTS).close()
+    reader, last = RingReader(path, PLAN), -1
+    for number in range(5):
+        child = multiprocessing.get_context("fork").Process(
+            target=_write, args=(str(path), (last // 10 + 1) * 10 + 1, 1 << 40)
+        )
+        child.start()
+        last = _check(itertools.islice(iter(lambda: reader.take(10.0), None), 500 + 37 * number), reader, last)
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+        child.close()
+        again = RingWriter(path, PLAN, SLOTS)
+        last = _check(iter(reader.take, None), reader, last)
+        assert again.open_slot() is not None and again.waiting == 0
+        again.close()
     reader.close()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from socs_bl import plugin
-from tests.harness.examples import DOCS, EXAMPLES, NIGHT
+from tests.harness.examples import CORRELATOR, DOCS, EXAMPLES, NIGHT
 
 
 def config_blocks() -> list[Any]:
@@ -28,7 +28,7 @@ def test_every_example_is_shown_and_run() -> None:
     """An example or command that no page shows, or that no test runs, rots."""
     pages = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.rst"))
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {command for command, _ in NIGHT if command.endswith(".py")}
+    assert names == {command for command, _ in NIGHT if command.endswith(".py")} | set(CORRELATOR)
     assert {
         command for command, _ in NIGHT if command.startswith("socs-bl") and f"    {command}\n" not in pages
     } == set()

@@ -31,7 +31,7 @@ from socs_bl.services.redis_journal import RedisJournal
 from tests.agentkit.fakes import FakeRouter, FakeSubscriber
 
 NAN, INFINITE = float("nan"), float("inf")
-PATIENCE = 20.0
+PATIENCE = 120.0  # on a fresh checkout an agent compiles its loops first
 SESSION_LIMIT = 100_000
 WRONG: dict[Any, list[object]] = {
     int: [True, 1.0, NAN, "1", [1], {}],

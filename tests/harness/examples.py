@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from tests.harness.live import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 EXAMPLES = DOCS / "examples"
+# Run by the commands of the correlator's tutorial.
+CORRELATOR = ("lag_frames.py", "scan.py")
 NIGHT = [
     ("first_night.py", "SUBSCRIBED +PROCESS +MeerKAT:array_1:.*\n(.*\n)*recorded and searched"),
     ("look.py", r"array_1 FREE READY no instances\n2 free"),
@@ -22,3 +27,17 @@ NIGHT = [
     ("search_again.py", r"\.dat"),
     ("observe.py", r"cycle 1 of 1: .*\ninjected signals: /"),
 ]
+
+
+def console(page: str) -> Iterator[tuple[str, str]]:
+    """The commands of a page's console blocks with what they print, in order; ``...`` stands for anything."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for block in re.findall(r"\.\. code-block:: console\n\n((?:    .*\n|\n)+)", text):
+        for part in re.split(r"^    \$ ", block, flags=re.M)[1:]:
+            command, _, printed = part.partition("\n")
+            yield command, "".join(line.removeprefix("    ") + "\n" for line in printed.splitlines() if line)
+
+
+def printed_as_shown(printed: str, shown: str) -> bool:
+    """Whether a command has printed what its page shows."""
+    return re.fullmatch(re.escape(shown).replace(re.escape("..."), "(.|\n)*?"), printed) is not None

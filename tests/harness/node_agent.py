@@ -23,8 +23,8 @@ class NodeAgent:
         By task, the sentence it fails with; one use each.
     forgets : set of str
         Tasks that are carried out and whose answer never comes; one use each.
-    configurations : dict
-        What its process ``run`` shows.
+    configurations : dict of str to str
+        Their paths; asked again for the same one it does nothing.
     running : bool
         Whether that process runs.
     """
@@ -35,7 +35,7 @@ class NodeAgent:
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.refuses: dict[str, str] = {}
         self.forgets: set[str] = set()
-        self.configurations: dict[str, Any] = {}
+        self.configurations: dict[str, str] = {}
         self.running = True
         self._sessions: dict[str, dict[str, Any]] = {}
         self._wamp: Session | None = None
@@ -59,7 +59,7 @@ class NodeAgent:
 
     def _view(self, action: str, op: str, **_: object) -> tuple[int, str, dict[str, Any]]:
         status = "running" if self.running else "done"
-        return ocs.OK, "", {"op_name": op, "status": status, "data": {"configurations": self.configurations}}
+        return ocs.OK, "", {"op_name": op, "status": status, "data": {}}
 
     def _ops(self, action: str, op: str, params: dict[str, Any] | None = None, **_: object) -> Any:
         if action == "wait":
@@ -73,12 +73,10 @@ class NodeAgent:
 
     def _perform(self, op: str, params: dict[str, Any]) -> dict[str, Any]:
         refusal = self.refuses.pop(op, "")
-        if op == "create_configuration" and params["name"] in self.configurations:
-            refusal = f"configuration {params['name']} exists"
         if refusal:
             now = time.time()
             return {"success": False, "messages": [[now, refusal], [now, 'Status is now "done".']]}
+        again = op == "create_configuration" and self.configurations.setdefault(params["name"], params["path"])
         self.told.append((op, params))
-        if op == "create_configuration":
-            self.configurations[params["name"]] = {}
+        assert again in (False, params.get("path")), f"{params['name']} is {again} already"
         return {"success": True, "messages": [[time.time(), "Done."]]}

@@ -5,30 +5,35 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ocs import site_config
 
+from socs_bl.cli.nodes import INLINE_LIMIT, WampNodes
+from socs_bl.core.errors import Refused, Retry
+from socs_bl.correlator.pipelinefs import Instances, Tree
 from socs_bl.correlator.wire import build_frames
 from socs_bl.services.crossbar_node import CrossbarNode
 from socs_bl.services.process import Identity, end, identify
 from socs_bl.simulators.frame_sender import FrameSender
 from tests.harness.examples import DOCS, EXAMPLES
 from tests.harness.fuse import need_fuse, unmount
-from tests.harness.live import wait_until, write_site
+from tests.harness.live import Agents, wait_until, write_site
 
 pytestmark = [pytest.mark.live, pytest.mark.network]
 
 SECTIONS = ("Typical usage", "Shutting down")
 BOARD = ("239.192.61.1", 15961)
 DUMP_NS = 100_000_000
-PATIENCE = 60.0  # seconds until a command that only looks prints what it should
+PATIENCE = 120.0  # seconds until a command that only looks prints what it should; loops may have to be compiled
 LOOKS = ("ls", "cat", "readlink")
 PROGRAMS = {"pipelinefs": "socs_bl.cli.pipelinefs", "wcbe-setup": "socs_bl.cli.setup"}
 
@@ -41,7 +46,7 @@ def commands() -> Iterator[tuple[str, str]]:
     for section in SECTIONS:
         for block in re.findall(r"\.\. code-block:: console\n\n((?:    .*\n|\n)+)", sections[section]):
             for text in re.split(r"^    \$ ", block, flags=re.M)[1:]:
-                command, _, printed = text.partition("\n")
+                command, _, printed = text.replace("\\\n", "").partition("\n")
                 yield command, "".join(line.removeprefix("    ") + "\n" for line in printed.splitlines() if line)
 
 
@@ -81,7 +86,7 @@ def environment(tmp_path: Path, router: CrossbarNode) -> Iterator[dict[str, str]
         (programs / name).chmod(0o755)
     (programs / "fusermount").symlink_to(fusermount)
     (tmp_path / "pair.xml").write_bytes((EXAMPLES / "pair.xml").read_bytes())
-    state = {"XDG_STATE_HOME": str(tmp_path / "state"), "OCS_CONFIG_DIR": str(tmp_path), "TMPDIR": str(tmp_path)}
+    state = {"XDG_STATE_HOME": str(tmp_path / "state"), "OCS_CONFIG_DIR": ".", "TMPDIR": str(tmp_path)}
     state["SPT_NOENV"] = "1"  # titles of processes would be written over the environment by which they are found
     path = f"{programs}:{os.environ['PATH']}"
     yield {**os.environ, **state, "PATH": path, "PYTHONPATH": str(DOCS.parent)}
@@ -94,7 +99,10 @@ def started(directory: Path) -> list[Identity]:
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and f"OCS_CONFIG_DIR={directory}".encode() in (entry / "environ").read_bytes():
+            if (
+                entry.name.isdigit()
+                and f"XDG_STATE_HOME={directory}/state".encode() in (entry / "environ").read_bytes()
+            ):
                 found.append(identify(int(entry.name)))
     return [identity for identity in found if identity is not None]
 
@@ -125,3 +133,59 @@ def test_the_page_command_by_command(tmp_path: Path, environment: dict[str, str]
                 assert done(), command
     assert not os.path.ismount(tmp_path / "pipelines")
     wait_until(lambda: not started(tmp_path), 60, what="the end of the instance's processes")
+
+
+def test_an_agent_through_the_tree(
+    tmp_path: Path, site_dir: Callable[..., Path], run_agents: Callable[[Path], Agents]
+) -> None:
+    """The agent's own words, long documents, an agent that is stopped, and its end, as the tree shows them."""
+    entry = {"agent-class": "CBEPipeline", "instance-id": "cbe-02", "arguments": ["--state-dir", str(tmp_path)]}
+    site = site_dir([entry]) / "default.yaml"
+    agents = run_agents(site)
+    agents.start("cbe-02")
+    options = site_config.add_arguments().parse_args(["--site-file", str(site)])
+    tree = Tree(Instances(WampNodes(options, tmp_path), patience=2.0))
+    write(
+        tree, "/02", b"localhost:9000\n"
+    )  # connected: a template for another host would be refused, a start would fail
+    assert tree.read("/02/name") == b"02\n"
+    with pytest.raises(Refused, match="'http://x"):
+        tree.write("/02/src", b"http://x\n")
+    with pytest.raises(Refused, match="line 2"):
+        write(tree, "/02/configurations/bad", b"<config>\n <wrong/>\n</config>\n")
+    pair = (EXAMPLES / "pair.xml").read_bytes()
+    comment = b"<!-- " + 20_000 * b"sixty characters that make a document long, as real ones are " + b"-->"
+    long = pair.replace(b"</config>", comment + b"\n</config>")
+    assert len(long) > INLINE_LIMIT
+    write(tree, "/02/configurations/long", long)
+    assert tree.read("/02/configurations/long/document").strip() == long.strip()
+    assert list(tmp_path.glob("*.xml")) == []
+    assert tree.list("/02/configurations/long/pipelines") == ["INPUT_STAGE", "P0", "README"]
+    os.kill(agents.children["cbe-02"].pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: failed(tree, "/02/flow"), what="a reader that is told that the instance does not answer")
+        assert "configurations" in tree.list("/02")
+    finally:
+        os.kill(agents.children["cbe-02"].pid, signal.SIGCONT)
+    wait_until(lambda: not failed(tree, "/02/flow"), what="an answer")
+    tree.rmdir("/02")
+    assert "02" not in tree.list("/")
+    wait_until(lambda: not agents.children["cbe-02"].running(), 60, what="the agent's end")
+
+
+def write(tree: Tree, path: str, content: bytes) -> None:
+    """A new file, written in one go."""
+    draft = tree.create(path)
+    try:
+        draft.write(content)
+    finally:
+        draft.close()
+
+
+def failed(tree: Tree, path: str) -> bool:
+    """Whether a file cannot be read for want of an answer."""
+    try:
+        tree.read(path)
+    except Retry:
+        return True
+    return False

@@ -15,6 +15,7 @@ from socs_bl.core.errors import Refused
 from socs_bl.simulators import executor, sky
 from socs_bl.simulators.boards_config import Correlation, SubbandConfig
 from socs_bl.simulators.executor import Said
+from socs_bl.simulators.truth_file import read_truth, write_truth
 from socs_bl.simulators.widar_config import vci_document
 
 START = 1795233600.0  # MJD 61365 and four hours
@@ -29,11 +30,11 @@ def test_an_observation_is_said_in_order() -> None:
     assert [document.what for document in said] == [
         "antennas", "scan 1 J1331+3030", "scan 2 J1347+1217", "scan 3 J1407+2827", "FINISH",
     ]  # fmt: skip
-    assert [document.at for document in said] == [START + after - CONFIG.lead_s for after in (0, 0, 5, 10, 15)]
+    assert [document.at for document in said] == [START + after - CONFIG.lead_s for after in (0, 0, 4, 8, 12)]
     roots = [ElementTree.fromstring(document.text) for document in said]
     assert {root.get("datasetId") for root in roots} == {"TSIM26.61365.16666667"}
     starts = [(float(root.get("startTime", "0")) - 61365) * 86400 - 4 * 3600 for root in roots[1:]]
-    assert starts == pytest.approx([0, 5, 10, 15], abs=1e-6)
+    assert starts == pytest.approx([0, 4, 8, 12], abs=1e-6)
     assert [root.get("configId") for root in roots[1:]] == ["some.1"] * 4
     assert [int(root.findtext("scanNo", "")) for root in roots[1:]] == [1, 2, 3, 4]
     assert [root.findtext("correlator") for root in roots[1:]] == ["widar"] * 4
@@ -86,13 +87,13 @@ def test_unknowns_are_drawn_from_the_seed() -> None:
 
 def test_the_truth_is_kept(tmp_path: Path) -> None:
     """What is written is read back; something else is refused."""
-    sky.write_truth(tmp_path / "truth.json", TRUTH)
-    assert sky.read_truth(tmp_path / "truth.json") == TRUTH
+    write_truth(tmp_path / "truth.json", TRUTH)
+    assert read_truth(tmp_path / "truth.json", sky.CorrelatorTruth) == TRUTH
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(Refused, match="no list of injected|not a list of injected"):
-        sky.read_truth(tmp_path / "other.json")
+    with pytest.raises(Refused, match="does not say what was injected"):
+        read_truth(tmp_path / "other.json", sky.CorrelatorTruth)
     with pytest.raises(Refused, match="cannot be read"):
-        sky.read_truth(tmp_path / "none.json")
+        read_truth(tmp_path / "none.json", sky.CorrelatorTruth)
 
 
 def test_the_vci_document_has_every_product() -> None:

@@ -15,7 +15,8 @@ from socs_bl.core.errors import Refused
 from socs_bl.simulators.comparison import Found, SearchedRecording, compare
 from socs_bl.simulators.config import Schedule, SubarrayConfig, ToneConfig
 from socs_bl.simulators.telescope import tracks
-from socs_bl.simulators.truth import InjectedTone, inject, power_ratio, read_truth, write_truth
+from socs_bl.simulators.truth import InjectedTone, Truth, inject, power_ratio
+from socs_bl.simulators.truth_file import read_truth, write_truth
 
 FINE, STEP = 0.9765625, 0.05
 START = 1000.0
@@ -196,11 +197,11 @@ def test_truth_file_is_read_back_and_nothing_else_is(tmp_path: Path) -> None:
     path = tmp_path / "telescope" / "truth.json"
     truth = inject(Schedule(), 1795233600.0)
     write_truth(path, truth)
-    assert read_truth(path) == truth
+    assert read_truth(path, Truth) == truth
     assert [entry.name for entry in path.parent.iterdir()] == ["truth.json"]
     for content in (b"", b"{}", path.read_bytes()[:-20], path.read_bytes().replace(b'"version": 2', b'"version": 3')):
         path.write_bytes(content)
         with pytest.raises(Refused, match="truth.json"):
-            read_truth(path)
+            read_truth(path, Truth)
     with pytest.raises(Refused, match="cannot be read"):
-        read_truth(tmp_path / "missing.json")
+        read_truth(tmp_path / "missing.json", Truth)

@@ -31,7 +31,7 @@ class PathGiven(Event, frozen=True):
 
 
 class CreateConfiguration(Effect, frozen=True):
-    """Have a node make a configuration that is destroyed when another is activated; it is there already: done."""
+    """Have a node make a configuration that is destroyed when another is activated; with one it has, that is done."""
 
     delivery: ClassVar[Delivery] = Delivery.KEYED
     deadline: ClassVar[float] = 120.0  # a document of many megabytes, and processes for every pipeline of it

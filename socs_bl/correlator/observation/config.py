@@ -5,12 +5,18 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from socs_bl.core.config import Config
 
 Node = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
-Nodes = Annotated[tuple[Node, ...], Field(min_length=1, max_length=64)]
+
+
+def _split(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+Nodes = Annotated[tuple[Node, ...], BeforeValidator(_split), Field(min_length=1, max_length=64)]  # also as ``a,b``
 
 
 class ObservationConfig(Config):

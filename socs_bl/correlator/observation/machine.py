@@ -51,6 +51,7 @@ MOST_PAST = 20
 BY_HAND = "by hand"
 RETRY, OVER = "retry", "over"  # timers
 SECOND = 10**9
+LONGEST_WAIT = 86400.0  # seconds
 
 
 class ObservationMachine(Machine):
@@ -126,7 +127,7 @@ class ObservationMachine(Machine):
         if kind == RETRY:
             self._drive(uid, node)
         else:
-            self._forget_over(uid, over=True)
+            self._forget_over(uid)
 
     def restarted(self, event: Restarted) -> None:
         """What was under way goes on; nodes that are not configured any more are not asked."""
@@ -156,12 +157,8 @@ class ObservationMachine(Machine):
             self._count(repeated=1)
             self.put(f"dataset/{dataset.id}", msgspec.structs.replace(dataset, heard=self.now.wall))
             return
-        replaces = same is not None and -1 < observation.sequence < same.sequence
-        if (
-            replaces
-            or (same is not None and same.start_ns <= now_ns)
-            or (after is not None and after.start_ns <= now_ns)
-        ):
+        older = same is not None and -1 < observation.sequence < same.sequence
+        if older or (same is not None and same.start_ns <= now_ns) or (after is not None and after.start_ns <= now_ns):
             self._count(outdated=1)
             self._tell("warning", f"a document of {dataset.id}, {_named(observation)}, came too late to be acted on")
             return
@@ -322,7 +319,7 @@ class ObservationMachine(Machine):
         )
         self._forget_over(uid)
 
-    def _forget_over(self, uid: str, over: bool = False) -> None:
+    def _forget_over(self, uid: str) -> None:
         """Forget a scan of which every node knows all, once it is over: until then it may be cut anew."""
         recording = self._recording(uid)
         if recording is None or not recording.scan.stop_ns:
@@ -332,8 +329,10 @@ class ObservationMachine(Machine):
         if any(not order.known or order.stop_ns != scan.stop_ns for order in recording.orders.values()):
             return
         left = scan.stop_ns / SECOND - self.now.wall
-        if left > 0 and not over:
-            self.arm(_timer(OVER, "", uid), left)
+        if left > 0:
+            self.arm(
+                _timer(OVER, "", uid), min(left, LONGEST_WAIT)
+            )  # a document may say any year; no reactor waits so long
             return
         self.drop(f"recording/{uid}")
         past = Past(

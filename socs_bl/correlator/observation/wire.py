@@ -25,6 +25,7 @@ MAX_STATION = 255
 TEXT_LIMIT = 256
 UNIX_EPOCH_MJD = 40587
 DAY_NS = 86400 * 10**9
+LATEST_NS = 130 * 365 * DAY_NS
 _MJD = re.compile(r"[0-9]{1,6}(\.[0-9]{1,30})?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
 _COUNT = re.compile(r"[0-9]{1,9}")
@@ -70,13 +71,13 @@ def parse_mjd(text: str) -> int:
     Raises
     ------
     BadXml
-        When it is no date between 1970 and 2262.
+        When it is no date between 1970 and 2100.
     """
     if not _MJD.fullmatch(text):
         raise BadXml("content", f"{text!r:.60} is not a Modified Julian Date; write it like '57897.87981900463'")
     found = round((Decimal(text) - UNIX_EPOCH_MJD) * DAY_NS)
-    if not 0 < found < 1 << 63:
-        raise BadXml("content", f"MJD {text:.40} is not between 1970 and 2262; look at the clock of its sender")
+    if not 0 < found < LATEST_NS:
+        raise BadXml("content", f"MJD {text:.40} is not between 1970 and 2100; look at the clock of its sender")
     return found
 
 

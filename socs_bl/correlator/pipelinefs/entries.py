@@ -16,7 +16,7 @@ from socs_bl.correlator.names import parse_name
 from socs_bl.correlator.pipelinefs.nodes import INSTANCE_PREFIX, Address, Instance, Instances, Session, absent
 
 CREATE_TIMEOUT = 120.0  # seconds: documents have several MB
-NAMES_IN_USE = ("README", "bdfdir", "errors", "recordings")
+DESTROY_PATIENCE, DESTROY_PAUSE = 5.0, 0.1  # seconds; the processes of a configuration take a moment to end
 ACTIVATION = "now-"
 INPUT_STAGE = "INPUT_STAGE"
 _LARGEST_PORT = 65535
@@ -127,8 +127,6 @@ def whole_number(text: str) -> int:
 def connect(at: Place, name: str, content: bytes) -> None:
     """Connect or start the instance that a new file names."""
     parse_name(name, "instance")
-    if name in NAMES_IN_USE:
-        raise Refused(f"{name} is an entry of this directory; give the instance another name")
     host, colon, port = content.decode("utf-8", "replace").strip().rpartition(":")
     wrong = not colon or not host or len(host) > 255 or not set(host) <= _HOST_CHARACTERS or host.startswith("-")
     if wrong or not (port.isascii() and port.isdigit() and 0 < int(port) <= _LARGEST_PORT):
@@ -212,6 +210,27 @@ def create_configuration(at: Place, name: str, content: bytes) -> None:
     at.instance.run("create_configuration", {"name": name, "document": document}, CREATE_TIMEOUT)
 
 
+def destroy_configuration(at: Place) -> None:
+    """Destroy a configuration; its name is free when this is over."""
+    at.run("destroy_configuration", name=at.names["configuration"])
+    _await_destroyed(at)
+
+
+def set_source(at: Place, text: str) -> None:
+    """Change the source; what that destroys is gone when this is over."""
+    at.run("set_source", uri=text)
+    _await_destroyed(at)
+
+
+def _await_destroyed(at: Place) -> None:
+    """Wait until nothing is being destroyed; what takes longer than most goes on by itself."""
+    deadline = time.monotonic() + DESTROY_PATIENCE
+    while any(found["state"] == "destroying" for found in at.look("configurations").values()):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(DESTROY_PAUSE)
+
+
 def read_document(at: Place) -> str:
     """The document of a configuration, chunk by chunk."""
     parts: list[str] = []
@@ -283,7 +302,7 @@ def read_input_property(at: Place) -> str:
 
 
 _INPUT_TASKS: dict[tuple[str, str], Callable[[Place, str], None]] = {
-    ("src", "uri"): lambda at, text: at.run("set_source", uri=text),
+    ("src", "uri"): set_source,
     ("src", "fps"): lambda at, text: at.run("set_playback", rate=whole_number(text)),
     ("src", "live-timestamps"): lambda at, text: at.run("set_playback", live_timestamps=truth(text)),
     ("framedump", "mode"): lambda at, text: set_framedump(at, mode=text),

@@ -239,15 +239,17 @@ class Instances:
                 self._coming.discard(name)
 
     def shut_down(self, name: str) -> None:
-        """Shut an instance down and take it out of the tree; it need not be there any more.
+        """Shut an instance down and take it out of the tree. One that does not answer is taken out, too.
 
         Raises
         ------
-        Retry
-            When it does not answer in time, or still answers long after.
+        Refused, Retry, Faulty
+            When it does not take the request, or still answers long after.
         """
         instance = self.get(name)
-        if not self._probe(name):
+        if reason := self._probe(name):
+            self.complain(f"/{name}", f"taken out without being told to end: {reason}")
+        else:
             # An agent that ends takes its answer with it; the probes tell.
             instance.run("shutdown", timeout=0.0)
             deadline = time.monotonic() + GONE_TIMEOUT
@@ -284,7 +286,8 @@ class Instances:
 
     def complain(self, path: str, text: str) -> None:
         """Keep what went wrong for those who read ``errors``: a shell shows the number of an error only."""
-        line = " ".join(f"{iso_utc(time.time())} {path}: {text}".splitlines())
+        said = text if text.startswith(path) else f"{path}: {text}"
+        line = " ".join(f"{iso_utc(time.time())} {said}".splitlines())
         with self._lock:
             self._complaints.append(line)
 

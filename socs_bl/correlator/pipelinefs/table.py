@@ -100,7 +100,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "/<instance>/src", "where lag frames come from: udp://group-or-address:port, with ?interface=address for "
         "multicast, or file:///path.blf. A change destroys all configurations and switches the flow off",
-        read=lambda at: entries.shown(at.look("source", "uri")), write=lambda at, text: at.run("set_source", uri=text),
+        read=lambda at: entries.shown(at.look("source", "uri")), write=entries.set_source,
     ),
     Row(
         "/<instance>/flow", "whether frames flow: on or off",
@@ -149,7 +149,7 @@ TABLE: tuple[Row, ...] = (
         "/<instance>/configurations/<configuration>", "a configuration", kind="directory",
         members=lambda at: at.look("configurations"), create=entries.create_configuration,
         created="a configuration document (XML) in a new file creates a configuration of that name",
-        remove=lambda at: at.run("destroy_configuration", name=at.names["configuration"]),
+        remove=entries.destroy_configuration,
         removed="rmdir destroys it, the active one once another is activated",
     ),
     Row("/<instance>/configurations/<configuration>/document", "the document it was made from", slow=True,

@@ -8,63 +8,27 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from socs_bl.core.archive import replay
-from socs_bl.core.clock import Instant
-from socs_bl.core.codec import Codec
-from socs_bl.core.driver import Caused, Driver
-from socs_bl.core.effect import Answer, ArmTimer, CancelTimer, Effect, Withdraw
-from socs_bl.core.event import EffectDone, EffectFailed, Event, TimerFired
-from socs_bl.core.memory_journal import MemoryJournal, Vault
+from socs_bl.core.effect import Answer
+from socs_bl.core.event import EffectDone, EffectFailed
 from socs_bl.correlator.listener.machine import MOST_WAITING, REFUSED, ListenerMachine
 from socs_bl.correlator.listener.model import ActivateConfiguration, CreateConfiguration, Notify, PathGiven
+from tests.harness.machine_bench import MachineBench
 
-CODEC = Codec(ListenerMachine)
 NOON = 1_800_014_400.0  # 2027-01-15T12:00:00Z
 NODES = ("cbe-01", "cbe-02")
 
 
-class Bench:
-    """One shell after the other on one vault; the test says what the nodes do."""
+class Bench(MachineBench[ListenerMachine]):
+    """The test says what the nodes do."""
 
     def __init__(self, nodes: tuple[str, ...] = NODES) -> None:
-        self.vault = Vault()
-        self.now = NOON
-        self.notices: list[Notify] = []
+        super().__init__(ListenerMachine, Notify, NOON)
         self.log: list[tuple[str, str, str]] = []
         self.restart(nodes)
 
     def restart(self, nodes: tuple[str, ...] = NODES) -> None:
         """Begin, or begin again after a crash."""
-        self.to_do: dict[str, Effect] = {}
-        self.timers: dict[str, TimerFired] = {}
-        self.driver = Driver(ListenerMachine, CODEC, MemoryJournal(self.vault))
-        self.driver.claim("test")
-        self.say(self.driver.restart_event({"nodes": list(nodes), "first_pause": 1.0, "longest_pause": 4.0}))
-
-    @property
-    def machine(self) -> ListenerMachine:
-        """The machine."""
-        return self.driver.machine
-
-    def say(self, *events: Event) -> tuple[Effect, ...]:
-        """Step and commit, check the invariants, note what is to be done; returns the effects."""
-        prepared = self.driver.prepare([Caused(event) for event in events], Instant(self.now, self.now))
-        self.driver.journal.commit(prepared.commit)
-        self.machine.check()
-        work = self.driver.committed(prepared.entries)
-        for effect in work.local:
-            if isinstance(effect, ArmTimer):
-                self.timers[effect.name] = TimerFired(name=effect.name, generation=effect.generation)
-            elif isinstance(effect, CancelTimer):
-                self.timers.pop(effect.name, None)
-            elif isinstance(effect, Withdraw):
-                self.to_do.pop(effect.effect, None)
-        told = [effect for effect in work.perform if isinstance(effect, Notify)]
-        self.notices += told
-        self.to_do |= {effect.id: effect for effect in work.perform if effect not in told}
-        if told:
-            self.say(*(EffectDone(effect=effect.id) for effect in told))
-        return tuple(effect for entry in prepared.entries for effect in entry.effects)
+        self.start({"nodes": list(nodes), "first_pause": 1.0, "longest_pause": 4.0})
 
     def give(self, *paths: str) -> list[str]:
         """Paths are written; the names they get."""
@@ -96,11 +60,6 @@ class Bench:
         for node in nodes:
             while self.answer(node):
                 pass
-
-    def fire(self, name: str) -> None:
-        """A timer runs out."""
-        self.now = max(self.now, self.machine.timers[name].deadline)
-        self.say(self.timers.pop(name))
 
     def of(self, node: str) -> list[tuple[str, str]]:
         """What a node has done."""
@@ -245,9 +204,7 @@ class Writers(RuleBasedStateMachine):
                 assert done.index(("create", name)) < done.index(("activate", name))
         ledger = bench.machine.ledger
         assert ledger.activated + ledger.failed == ledger.given * len(NODES) and not bench.machine.queues()
-        assert replay(
-            ListenerMachine, CODEC, MemoryJournal(bench.vault).base(), MemoryJournal(bench.vault).read()
-        ).cells == (bench.machine.cells)
+        assert bench.replayed().cells == (bench.machine.cells)
 
 
 Writers.TestCase.settings = settings(

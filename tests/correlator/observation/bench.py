@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from socs_bl.bdf.scan import Scan
-from socs_bl.core.archive import replay
-from socs_bl.core.clock import Instant
 from socs_bl.core.codec import Codec
-from socs_bl.core.driver import Caused, Driver
-from socs_bl.core.effect import Answer, ArmTimer, CancelTimer, Effect, Withdraw
-from socs_bl.core.event import EffectDone, EffectFailed, Event, TimerFired
-from socs_bl.core.memory_journal import MemoryJournal, Vault
+from socs_bl.core.effect import Answer, Effect
+from socs_bl.core.event import EffectDone, EffectFailed, Event
 from socs_bl.correlator.observation.machine import ObservationMachine
 from socs_bl.correlator.observation.model import (
     FINISH,
@@ -21,6 +17,7 @@ from socs_bl.correlator.observation.model import (
     Record,
     StopRecording,
 )
+from tests.harness.machine_bench import MachineBench
 
 CODEC = Codec(ObservationMachine)
 START = 1_800_000_000.0
@@ -82,48 +79,17 @@ class Nodes:
         return sorted(window for window in found if window[2] != window[1] + 1)
 
 
-class Bench:
-    """One shell after the other on one vault; orders wait until the test lets the nodes take them."""
+class Bench(MachineBench[ObservationMachine]):
+    """Orders wait until the test lets the nodes take them."""
 
     def __init__(self, **changes: Any) -> None:
-        self.vault = Vault()
+        super().__init__(ObservationMachine, Notify, START)
         self.nodes = Nodes()
-        self.now = START
-        self.notices: list[Notify] = []
         self.restart(**changes)
 
     def restart(self, **changes: Any) -> None:
         """Begin, or begin again after a crash."""
-        self.to_do: dict[str, Effect] = {}
-        self.timers: dict[str, TimerFired] = {}
-        self.driver = Driver(ObservationMachine, CODEC, MemoryJournal(self.vault))
-        self.driver.claim("test")
-        self.say(self.driver.restart_event(world(**changes)))
-
-    @property
-    def machine(self) -> ObservationMachine:
-        """The machine."""
-        return self.driver.machine
-
-    def say(self, *events: Event) -> tuple[Effect, ...]:
-        """Step and commit a batch, check the invariants, note what is to be done; returns the effects."""
-        prepared = self.driver.prepare([Caused(event) for event in events], Instant(self.now, self.now))
-        self.driver.journal.commit(prepared.commit)
-        self.machine.check()
-        work = self.driver.committed(prepared.entries)
-        for effect in work.local:
-            if isinstance(effect, ArmTimer):
-                self.timers[effect.name] = TimerFired(name=effect.name, generation=effect.generation)
-            elif isinstance(effect, CancelTimer):
-                self.timers.pop(effect.name, None)
-            elif isinstance(effect, Withdraw):
-                self.to_do.pop(effect.effect, None)
-        told = [effect for effect in work.perform if isinstance(effect, Notify)]
-        self.notices += told
-        self.to_do |= {effect.id: effect for effect in work.perform if effect not in told}
-        if told:
-            self.say(*(EffectDone(effect=effect.id) for effect in told))
-        return tuple(effect for entry in prepared.entries for effect in entry.effects)
+        self.start(world(**changes))
 
     def hear(self, *documents: Observation) -> None:
         """Documents come, one after the other."""
@@ -149,11 +115,6 @@ class Bench:
             self.perform(next(iter(self.to_do.values())))
         raise AssertionError(f"no end of orders: {self.to_do}")
 
-    def fire(self, name: str) -> None:
-        """A timer runs out, at its deadline."""
-        self.now = max(self.now, self.machine.timers[name].deadline)
-        self.say(self.timers.pop(name))
-
     def later(self, seconds: float) -> None:
         """Time goes on to so many seconds after `START`, with all timers and orders on the way."""
         while self.to_do or any(timer.deadline <= START + seconds for timer in self.machine.timers.values()):
@@ -166,11 +127,6 @@ class Bench:
     def told(self, level: str) -> list[str]:
         """What people were told at a level."""
         return [notice.text for notice in self.notices if notice.level == level]
-
-    def replayed(self) -> ObservationMachine:
-        """The machine that the journal gives."""
-        journal = MemoryJournal(self.vault)
-        return replay(ObservationMachine, CODEC, journal.base(), journal.read())
 
 
 def window(start: float, stop: float, dataset: str = "eb") -> tuple[str, int, int]:

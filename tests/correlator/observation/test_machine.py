@@ -230,6 +230,17 @@ def test_a_person_ends_a_scan() -> None:
     assert windows(bench)[-1] == window(30, 0)
 
 
+def test_no_timer_is_longer_than_a_day() -> None:
+    """A document of the year 2090, which is no error by itself, arms no timer that a reactor cannot wait for."""
+    bench = Bench()
+    bench.hear(observation(10), observation(2e9, 2), observation(10, 1, dataset="b"))
+    bench.later(20)
+    assert [timer.duration for timer in bench.machine.timers.values()] == [86400.0]
+    bench.hear(observation(30, 3))
+    bench.later(40)
+    assert windows(bench)[1:3] == [window(10, 30), window(30, 2e9)]
+
+
 def test_what_is_remembered_is_bounded() -> None:
     """Datasets, cuts and tables of others do not fill the state; with too many open ones people are asked."""
     bench = Bench()

@@ -74,7 +74,7 @@ NIGHT = Scenario(build, 400.0, as_meant, "tests.correlator.observation.test_simu
 STORM = Scenario(faulty, 20 * 86400.0, all_told, "tests.correlator.observation.test_simulated:STORM")
 
 
-def test_d03_23_a_crash_anywhere_moves_no_boundary() -> None:
+def test_a_crash_anywhere_moves_no_boundary() -> None:
     """Killed before or after any commit or order, the nodes are told the same windows, each with its end."""
     assert NIGHT.crash_everywhere(seed=1) > 60
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.sax.saxutils import escape, quoteattr
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,11 @@ from socs_bl.core.errors import Refused
 from socs_bl.core.xml import BadXml
 from socs_bl.correlator.observation import wire
 from socs_bl.correlator.observation.model import Observation
+from tests.correlator.observation.bench import Bench
 from tests.correlator.observation.documents import ANTENNAS, OBSERVATION
+
+ANY = st.text(max_size=260)
+PLAIN = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=250)
 
 
 def test_a_golden_observation() -> None:
@@ -63,6 +69,7 @@ def test_suppressed_data(intent: str) -> None:
         ("57897.87981900463", "57897.8798190046x", "content"),
         ('startTime="57897.87981900463"', 'startTime="40000.5"', "content"),
         ('startTime="57897.87981900463"', 'startTime="999999.5"', "content"),
+        ('startTime="57897.87981900463"', 'startTime="100000"', "content"),
         ('startTime="57897.87981900463"', 'startTime="-5"', "content"),
         ('startTime="57897.87981900463"', 'startTime="nan"', "content"),
         ("datasetId", "dataset", "content"),
@@ -118,9 +125,27 @@ def test_any_datagram_is_read_or_refused(data: bytes) -> None:
         wire.parse_document(data)
 
 
-@given(st.integers(1, (1 << 63) - 1))
+@given(PLAIN | ANY, PLAIN | ANY, PLAIN | ANY, st.integers(0, 2 * 10**9), st.floats(-7.0, 7.0) | st.floats())
+def test_what_is_read_can_be_recorded(source: str, intent: str, config: str, scan: int, ra: float) -> None:
+    """Whatever texts and numbers a document has: it is refused, or the machine makes a scan of it."""
+    texts = {"J1041+0610": escape(source), 'ObsProject="realfast"': escape(intent), "<scanNo>2<": f"<scanNo>{scan}<"}
+    text = OBSERVATION.replace("<ra>2.8004<", f"<ra>{ra}<").replace(
+        'configId="', f'configId={quoteattr(config)} x="', 1
+    )
+    for old, new in texts.items():
+        text = text.replace(old, new)
+    try:
+        document = wire.parse_observation(text)
+    except BadXml:
+        return
+    bench = Bench()
+    bench.hear(document)
+    assert len(bench.machine.recordings()) == int(document.records("widar"))
+
+
+@given(st.integers(1, wire.LATEST_NS - 1))
 def test_dates_are_exact(when: int) -> None:
-    """Every nanosecond of 1970 to 2262 that is written with enough digits is read back."""
+    """Every nanosecond of 1970 to 2100 that is written with enough digits is read back."""
     days, rest = divmod(when, wire.DAY_NS)
     # 86400e9 ns a day: 1/86400e9 is no finite decimal, 20 digits are far below half a nanosecond.
     fraction = f"{rest * 10**20 // wire.DAY_NS:020d}"

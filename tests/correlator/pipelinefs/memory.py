@@ -80,11 +80,16 @@ class MemoryAgent:
         self.data["input_stage"]["src"]["actual-rate"] = 1000.0
 
     def destroy_configuration(self, name: str) -> None:
-        """Deferred for the active one."""
+        """Deferred for the active one; the others take a moment."""
         if self.data["active"] == name:
             self.data["pending"].append(["destroy", name])
         else:
-            del self.data["configurations"][name]
+            self.data["configurations"][name]["state"] = "destroying"
+
+    def go_on(self) -> None:
+        """The moment is over."""
+        held = self.data["configurations"]
+        self.data["configurations"] = {name: found for name, found in held.items() if found["state"] != "destroying"}
 
     def set_autodestroy(self, name: str, autodestroy: bool) -> None:
         """As the agent does."""
@@ -97,7 +102,9 @@ class MemoryAgent:
             raise Refused(f"{uri!r} is not a source; write udp://host:port or file:///path.blf")
         self.data["source"] |= {"uri": uri, "kind": kind}
         self.data["input_stage"]["src"]["uri"] = uri
-        self.data |= {"configurations": {}, "flow": "off", "active": None, "pending": []}
+        self.data |= {"flow": "off", "active": None, "pending": []}
+        for found in self.data["configurations"].values():
+            found["state"] = "destroying"
 
     def set_flow(self, flow: str) -> None:
         """As the agent does."""
@@ -165,7 +172,9 @@ class MemoryNodes:
             self.hanging[name].wait()
         if name not in self.agents:
             raise Retry(f"agent cbe-{name} did not answer: no agent has registered under that name")
-        return copy.deepcopy(self.agents[name].data)
+        told = copy.deepcopy(self.agents[name].data)
+        self.agents[name].go_on()
+        return told
 
     def run(self, name: str, task: str, parameters: Mapping[str, object], timeout: float) -> Session:
         """Runs it at once."""

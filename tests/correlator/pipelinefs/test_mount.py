@@ -51,14 +51,15 @@ def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
             DOCUMENT,
         ),
         (
-            f"cd 01 && (printf '%s' '{DOCUMENT[:30]}'; printf '%s' '{DOCUMENT[30:].strip()}') > configurations/b && "
+            f"echo '{DOCUMENT.strip()}' > ../b.xml && cd 01 && "
+            "(head -c 30 ../../b.xml; tail -c +31 ../../b.xml) > configurations/b && "
             "echo 1 > activations/now-b && cat pending && echo on > flow && readlink active && cat active/autodestroy && "
             "echo $(( $(cat active/pipelines/INPUT_STAGE/src/properties/num-frames) )) && rmdir active/../b && cat pending",
             "activate b\nconfigurations/b\n0\n0\ndestroy b\n",
         ),
         ("stat -c '%A %F' . 01/flow 01/name 01/activations", "drwxrwxr-x directory\n-rw-rw-r-- regular file\n"
          "-r--r--r-- regular file\ndr-xr-xr-x directory\n"),
-        ("df | grep -c pipelinefs; grep -c ' fuse.pipelinefs ' /proc/mounts", "0\n1\n"),
+        ('df | grep -c "$PWD"; grep -c " $PWD fuse.pipelinefs " /proc/mounts', "0\n1\n"),
         (
             f"echo '{json.dumps(memory.SCAN)}' > recordings/{memory.SCAN_FILE}; ls 01/recordings; "
             f"rm 01/recordings/{memory.SCAN_FILE} && grep -c done 01/recordings/{memory.SCAN_FILE}",

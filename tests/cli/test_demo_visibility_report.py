@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from socs_bl.cli.demo_correlator import CorrelatorOutcome, Found, compare, correlator_json, measure, show_correlator
 from socs_bl.cli.demo_visibilities import Measured, Observed
+from socs_bl.cli.demo_visibility_report import (
+    CorrelatorOutcome,
+    Found,
+    compare,
+    correlator_json,
+    measure,
+    show_correlator,
+)
 from socs_bl.core.errors import Faulty
 from socs_bl.simulators import sky
 from socs_bl.simulators.boards_config import Correlation
