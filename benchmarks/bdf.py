@@ -130,8 +130,9 @@ def reading(directory: Path, count: int, turns: int) -> list[Figure]:
     import sdmpy.bdf
 
     made = header(0)
-    path = write_ours(directory, made, [pieces(made)], count)
-    finish(path)
+    part = write_ours(directory, made, [pieces(made)], count)
+    finish(part)
+    path = part.rename(part.with_suffix(""))  # as it is published
 
     def our_arrays() -> float:
         with BdfReader(path) as reader:

@@ -366,7 +366,7 @@ def warm_up() -> None:
         assembler = Assembler(Timing())
         assembler.take(Batch(data, numbers, numbers, numbers, 0))
         assembler.idle()
-        table = Table(np.zeros((1, 4), np.uint8), received=True)
+        table = Table(np.zeros((2, 4), np.uint8), received=True)  # two rows: with one the loop would be another
         read_control(table.control, table.messages["controllen"], table.messages["length"], 0, numbers, numbers)
         split_frames(base, 0, False, 1, numbers, numbers)
         shift_seconds(base, numbers, numbers, 0, 1)
