@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from socs_bl.dataflow.quantities import Rate
 
+ROUNDING = 1e-6  # seconds; who has waited as long as told must not be one rounding short
+
 
 class Connections:
     """Lets at most `rate.times` through in any `rate.seconds`, wherever they begin.
@@ -28,7 +30,8 @@ class Connections:
         """Seconds until the next one may be opened; 0: now."""
         if len(self._opened) < self._rate.times:
             return 0.0
-        return max(0.0, self._opened[0] + self._rate.seconds - now)
+        left = self._opened[0] + self._rate.seconds - now
+        return left if left > ROUNDING else 0.0
 
     def take(self, now: float) -> bool:
         """Open one now, if it may be."""

@@ -30,7 +30,7 @@ def test_no_minute_has_more_connections_than_allowed(times: int, pauses: list[fl
             assert connections.take(now)
             opened.append(now)
     for first, later in zip(opened, opened[times:], strict=False):
-        assert later - first >= 60.0 - 1e-9
+        assert later - first >= 60.0 - 2e-6  # the rounding of clocks
 
 
 def test_connections_are_free_until_the_limit() -> None:
