@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from socs_bl.core.clock import DAY_NS, UNIX_EPOCH_MJD
 from socs_bl.core.errors import Refused
 
 _UID = re.compile(r"uid://[A-Za-z0-9]{0,32}(/[A-Za-z0-9]{1,32}){1,4}")
@@ -21,7 +22,7 @@ _MAX_NS = 5 * 10**18  # with the epoch of the format added it still fits 64 bits
 # Edges of windows are told as Modified Julian Dates in double precision; such texts are wrong by up to 0.8 us.
 EDGE_NS = 1_000
 BDF_UID = "uid:///evla/bdf/"
-UNIX_EPOCH_MJD_NS = 40587 * 86400 * 10**9
+UNIX_EPOCH_MJD_NS = UNIX_EPOCH_MJD * DAY_NS
 
 
 class ScanAntenna(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

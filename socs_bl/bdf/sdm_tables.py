@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from socs_bl.bdf.wire import DAY_NS
+from socs_bl.core.clock import DAY_NS
 
 Value = int | float | str
 Row = Mapping[str, Value]

@@ -17,10 +17,10 @@ import msgspec
 
 from socs_bl.bdf.header import STRUCTURES
 from socs_bl.bdf.scan import file_name, parse_uid
+from socs_bl.core.clock import DAY_NS
 from socs_bl.core.errors import Refused
 from socs_bl.core.xml import parse
 
-DAY_NS = 86400 * 10**9
 LARGEST_DATAGRAM = 60_000  # bytes
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _BDF_NAME = re.compile(r"uid_[A-Za-z0-9_]{1,200}(-[1-9][0-9]{0,3})?")

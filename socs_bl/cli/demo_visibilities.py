@@ -22,11 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from socs_bl.core.clock import unix_to_tai_mjd
+from socs_bl.core.clock import UNIX_EPOCH_MJD, unix_to_tai_mjd
 from socs_bl.core.errors import Refused
 
 SPEED_OF_LIGHT = 299792458.0  # m/s
-UNIX_EPOCH_MJD = 40587
 HANDS = ("RR", "LL")
 FIELD_ARCSEC = 300.0  # a source is looked for within this of the phase centre, in either direction
 GRID = 8  # steps of the first look per fringe of the longest baseline

@@ -14,6 +14,8 @@ import msgspec
 from socs_bl.core.errors import Refused
 
 COMPACT_FORMAT = "%Y%m%dT%H%M%SZ"
+UNIX_EPOCH_MJD = 40587  # 1970-01-01 as Modified Julian Day
+DAY_NS = 86400 * 10**9  # of UTC, without leap seconds
 
 
 class Instant(msgspec.Struct, frozen=True, array_like=True):
@@ -83,7 +85,7 @@ def unix_of_iso(text: str) -> float:
 def unix_to_mjd(wall: float) -> tuple[int, float]:
     """Unix seconds as Modified Julian Day number and seconds of that UTC day."""
     days, seconds = divmod(wall, 86400.0)
-    return 40587 + int(days), seconds
+    return UNIX_EPOCH_MJD + int(days), seconds
 
 
 def unix_to_tai_mjd(wall: float) -> float:

@@ -15,6 +15,7 @@ from decimal import Decimal
 from lxml import etree
 
 from socs_bl.bdf.scan import ScanAntenna
+from socs_bl.core.clock import DAY_NS, UNIX_EPOCH_MJD
 from socs_bl.core.xml import BadXml, parse
 from socs_bl.correlator.observation.model import AntennaTable, Observation
 
@@ -23,8 +24,6 @@ MAX_INTENTS = 64
 MAX_ANTENNAS = 255
 MAX_STATION = 255
 TEXT_LIMIT = 256
-UNIX_EPOCH_MJD = 40587
-DAY_NS = 86400 * 10**9
 LATEST_NS = 130 * 365 * DAY_NS
 _MJD = re.compile(r"[0-9]{1,6}(\.[0-9]{1,30})?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
